@@ -1,0 +1,1 @@
+//! The benchmarks of weir; each is a target of its own under `benches/`.

@@ -1,0 +1,2 @@
+//! The command line of weir. Thin: it parses arguments and calls the engine.
+fn main() {}
