@@ -31,7 +31,7 @@ pub fn weir() -> &'static Binary {
         let said = Command::new(&path).args(["version", "--json"]).output().unwrap();
         let version: Value = serde_json::from_slice(&said.stdout)
             .unwrap_or_else(|error| panic!("`weir version --json`: {error}: {said:?}"));
-        let build_id = build_id::build_id(root(), &features());
+        let build_id = build_id::build_id(root(), &features()).unwrap();
         assert_eq!(
             version["build_id"].as_str(),
             Some(build_id.as_str()),

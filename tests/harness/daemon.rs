@@ -77,6 +77,13 @@ impl Setup {
         self
     }
 
+    /// Without a policy file.
+    #[must_use]
+    pub fn default_policy(mut self) -> Setup {
+        self.policy = None;
+        self
+    }
+
     /// With `POLICY` and this behind it.
     #[must_use]
     pub fn policy_and(self, more: &str) -> Setup {

@@ -9,3 +9,16 @@
     unreachable_pub,
     reason = "tests: a panic is the failure"
 )]
+mod bad_input;
+mod cli;
+mod clients;
+mod contract;
+mod gate;
+mod http;
+mod http_body;
+mod http_strict;
+mod lifecycle;
+mod parent;
+mod refusals;
+mod scale;
+mod tunnel;
