@@ -84,5 +84,7 @@ const _: () = {
     assert!(MAILBOX_LETTERS_MAX >= 2 * CONNECTIONS_PER_CORE_MAX + ACCEPT_BATCH_MAX);
     assert!(POOL_IDLE_PER_HOST_MAX <= POOL_IDLE_MAX);
     assert!(CONNECT_DEADLINE.as_secs() <= DIAL_DEADLINE.as_secs());
-    assert!(PIPE_BYTES[0] < PIPE_BYTES[1] && PIPE_BYTES[1] < PIPE_BYTES[2] && PIPE_BYTES[2] < PIPE_BUDGET_BYTES);
+    assert!(
+        PIPE_BYTES[0] < PIPE_BYTES[1] && PIPE_BYTES[1] < PIPE_BYTES[2] && PIPE_BYTES[2] < PIPE_BUDGET_BYTES
+    );
 };
