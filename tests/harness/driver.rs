@@ -69,12 +69,12 @@ fn probe() -> Result<(), String> {
 /// Makes of `fn name(driver: Driver) { … }` the two tests `name::uring` and `name::epoll`.
 #[macro_export]
 macro_rules! both_drivers {
-    ($($(#[$meta:meta])* fn $name:ident($driver:ident: Driver) $body:block)+) => {$(
+    ($($(#[$meta:meta])* fn $name:ident($driver:ident: $kind:ty) $body:block)+) => {$(
         $(#[$meta])*
         mod $name {
             use super::*;
 
-            fn check($driver: $crate::Driver) $body
+            fn check($driver: $kind) $body
 
             #[test]
             fn uring() {

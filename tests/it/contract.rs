@@ -81,8 +81,7 @@ fn external_proxy_that_never_listens_is_ended() {
         .arg(&pid_file)
         .startup_timeout(std::time::Duration::from_millis(500))
         .start()
-        .err()
-        .expect("nothing ever listened");
+        .expect_err("nothing ever listened");
     let pid: u32 = fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
     assert!(!proc::is_alive(pid), "left behind: {error}");
 }

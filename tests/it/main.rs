@@ -5,6 +5,7 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
+    clippy::disallowed_types,
     missing_docs,
     unreachable_pub,
     reason = "tests: a panic is the failure"
