@@ -1,1 +1,4 @@
 //! control
+
+pub mod journal;
+pub mod resolve;
