@@ -1,4 +1,5 @@
 //! control
 
 pub mod journal;
+pub mod load;
 pub mod resolve;
