@@ -9,7 +9,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
@@ -59,11 +58,8 @@ pub enum Letter {
         written: bool,
     },
     /// Take no new work; finish what is in flight until then.
-    Drain {
-        /// After this, connections are cut.
-        until: Instant,
-    },
-    /// End now.
+    Drain,
+    /// Cut what is in flight and end.
     Halt,
 }
 

@@ -431,6 +431,18 @@ mod tests {
         assert!(why(&out).contains("totals"), "{}", why(&out));
     }
 
+    /// The corpus was made by another program from the schema alone.
+    #[test]
+    fn lines_of_another_writer_are_judged_by_the_schema() {
+        let sealed = include_bytes!("../../../fuzz/corpus/journal_tail/sealed");
+        let verified = verify(sealed, Some("0f")).unwrap();
+        assert!(verified.sealed);
+        assert_eq!((verified.seq, verified.tally.totals.violations), (5, 1));
+        assert!(verify(include_bytes!("../../../fuzz/corpus/journal_tail/torn"), None).is_err());
+        assert!(verify(include_bytes!("../../../fuzz/corpus/journal_tail/crlf"), None).is_err());
+        assert!(!verify(include_bytes!("../../../fuzz/corpus/journal_tail/running"), None).unwrap().sealed);
+    }
+
     #[test]
     fn an_endless_line_ends_the_verification_in_bounded_memory() {
         let mut verifier = Verifier::new(None);

@@ -1,0 +1,574 @@
+//! Message bodies: how many of these bytes belong to this body (RFC 9112, 6 and 7.1).
+//!
+//! Bodies are relayed as spelled, so nothing is decoded; the chunked coding is followed, strictly, to its end.
+//! Invariant: a line of the coding (chunk size, trailer) is reported as consumed only when it is complete and
+//! accepted. What is refused never reaches the other side, not even in part, and the body then stays cut short.
+//!
+//! ```text
+//! Size -- "0" --------> Trailers -- empty line --> Done
+//!   | ^                 | ^ field line
+//!   v | CRLF            +-+
+//! Data -> DataEnd
+//! ```
+
+use std::fmt;
+
+use crate::limits::{CHUNK_LINE_BYTES_MAX, HEAD_FIELDS_MAX, TRAILER_BYTES_MAX};
+use crate::wire::head::Framing;
+use crate::wire::syntax::{LineFault, field_line, value_end};
+
+/// Follows one body to its end.
+#[derive(Debug, Clone)]
+pub struct Body {
+    state: State,
+    /// Bytes of the unfinished line, at the front of the next buffer, that have been looked at.
+    seen: usize,
+    /// Bytes and lines of the trailer section so far.
+    trailer_bytes: usize,
+    trailer_lines: usize,
+}
+
+/// What became of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// So many bytes at its front belong to the body and may be relayed. The rest is an unfinished line of the
+    /// coding, which must come again at the front of the next buffer, or, when `done`, the next message.
+    pub consumed: usize,
+    /// The body is complete.
+    pub done: bool,
+}
+
+/// Why a body is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyError {
+    /// A chunk size that is not plain hexadecimal digits, or over 2^63 - 1.
+    ChunkSize,
+    /// A chunk-size line of more than `CHUNK_LINE_BYTES_MAX`.
+    ChunkLineTooLong,
+    /// A control byte in a chunk extension, or a line end that is not CRLF.
+    ChunkLine,
+    /// The data of a chunk is not followed by CRLF.
+    ChunkEnd,
+    /// A trailer line that is no field line.
+    Trailer,
+    /// A field that frames, routes, authenticates or describes the message (RFC 9110, 6.5.1).
+    TrailerForbidden,
+    /// A trailer section of more than `TRAILER_BYTES_MAX` or `HEAD_FIELDS_MAX` lines.
+    TrailerTooLong,
+    /// The connection ended before the body did.
+    CutShort,
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BodyError::ChunkSize => "a chunk size that is not a hexadecimal number of at most 2^63 - 1",
+            BodyError::ChunkLineTooLong => "a chunk-size line of more than 256 bytes",
+            BodyError::ChunkLine => "a chunk-size line with a control byte or without CRLF",
+            BodyError::ChunkEnd => "chunk data that no CRLF ends",
+            BodyError::Trailer => "a trailer line that is no field line",
+            BodyError::TrailerForbidden => "a trailer field that frames, routes or authenticates the message",
+            BodyError::TrailerTooLong => "a trailer section of more than 8 KiB or 128 fields",
+            BodyError::CutShort => "the connection ended before the body did",
+        })
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Bytes left, of a body of known length.
+    Length(u64),
+    UntilClose,
+    /// At a chunk-size line.
+    Size,
+    /// Bytes left in a chunk.
+    Data(u64),
+    /// At the CRLF behind the data.
+    DataEnd,
+    /// At a trailer line.
+    Trailers,
+    Done,
+}
+
+impl Body {
+    /// A body of which nothing has been read.
+    pub fn new(framing: Framing) -> Self {
+        let state = match framing {
+            Framing::None | Framing::Length(0) => State::Done,
+            Framing::Length(length) => State::Length(length),
+            Framing::Chunked => State::Size,
+            Framing::UntilClose => State::UntilClose,
+        };
+        Self { state, seen: 0, trailer_bytes: 0, trailer_lines: 0 }
+    }
+
+    /// Whether the body is complete. True from the start where there is none.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// So many of the next bytes are body, whatever they are: a relay may move them without looking, and must
+    /// say so with `skip`. Zero at a line of the chunked coding and at the end.
+    pub fn opaque(&self) -> u64 {
+        match self.state {
+            State::Length(left) | State::Data(left) => left,
+            State::UntilClose => u64::MAX,
+            State::Size | State::DataEnd | State::Trailers | State::Done => 0,
+        }
+    }
+
+    /// Counts `moved` bytes, at most `opaque()`, that were relayed unseen.
+    pub fn skip(&mut self, moved: u64) {
+        self.state = match self.state {
+            State::Length(left) if moved >= left => State::Done,
+            State::Length(left) => State::Length(left - moved),
+            State::Data(left) if moved >= left => State::DataEnd,
+            State::Data(left) => State::Data(left - moved),
+            other => other,
+        };
+    }
+
+    /// Looks at the next bytes. They begin where the last call's `consumed` ended.
+    ///
+    /// # Errors
+    /// When the bytes break the chunked coding. Call it no more then; nothing of this call may be relayed, and
+    /// what earlier calls consumed stays a body cut short.
+    pub fn advance(&mut self, buf: &[u8]) -> Result<Progress, BodyError> {
+        let mut at = 0;
+        loop {
+            let rest = buf.get(at..).unwrap_or_default();
+            let taken = match self.state {
+                State::Done => return Ok(Progress { consumed: at, done: true }),
+                State::UntilClose | State::Length(_) | State::Data(_) => self.take_opaque(rest.len()),
+                State::Size => self.size_line(rest)?,
+                State::DataEnd => self.data_end(rest)?,
+                State::Trailers => self.trailer_line(rest)?,
+            };
+            if taken == 0 {
+                return Ok(Progress { consumed: at, done: false });
+            }
+            at += taken;
+        }
+    }
+
+    /// The connection has ended.
+    ///
+    /// # Errors
+    /// `CutShort` where the body has not.
+    pub fn finish(&mut self) -> Result<(), BodyError> {
+        match self.state {
+            State::Done | State::UntilClose => {
+                self.state = State::Done;
+                Ok(())
+            }
+            State::Length(_) | State::Size | State::Data(_) | State::DataEnd | State::Trailers => {
+                Err(BodyError::CutShort)
+            }
+        }
+    }
+
+    fn take_opaque(&mut self, len: usize) -> usize {
+        let taken = usize::try_from(self.opaque()).unwrap_or(usize::MAX).min(len);
+        self.skip(taken as u64);
+        taken
+    }
+
+    /// RFC 9112, 7.1: size, extensions, CRLF. Answers the length of the line, zero until it is complete.
+    fn size_line(&mut self, rest: &[u8]) -> Result<usize, BodyError> {
+        let line = rest.get(..CHUNK_LINE_BYTES_MAX).unwrap_or(rest);
+        let digits = line.iter().take(SIZE_DIGITS_MAX + 1).take_while(|b| b.is_ascii_hexdigit()).count();
+        let size = parse_size(line.get(..digits).unwrap_or_default())?;
+        match line.get(digits) {
+            // White space around `;` is for lenient readers of old; here a size ends with `;` or CR.
+            Some(b';' | b'\r') if digits > 0 => {}
+            None => return Ok(0),
+            Some(_) => return Err(BodyError::ChunkSize),
+        }
+        match value_end(line, self.seen.max(digits)) {
+            Ok(end) => {
+                self.seen = 0;
+                self.state = if size == 0 { State::Trailers } else { State::Data(size) };
+                Ok(end + 2)
+            }
+            Err((LineFault::Unfinished, _)) if line.len() == CHUNK_LINE_BYTES_MAX => {
+                Err(BodyError::ChunkLineTooLong)
+            }
+            Err((LineFault::Unfinished, at)) => {
+                self.seen = at;
+                Ok(0)
+            }
+            Err(_) => Err(BodyError::ChunkLine),
+        }
+    }
+
+    fn data_end(&mut self, rest: &[u8]) -> Result<usize, BodyError> {
+        match rest {
+            [b'\r', b'\n', ..] => {
+                self.state = State::Size;
+                Ok(2)
+            }
+            [] | [b'\r'] => Ok(0),
+            _ => Err(BodyError::ChunkEnd),
+        }
+    }
+
+    /// RFC 9112, 7.1.2: a field line, or the empty line that ends the body.
+    fn trailer_line(&mut self, rest: &[u8]) -> Result<usize, BodyError> {
+        let room = TRAILER_BYTES_MAX - self.trailer_bytes;
+        let line = rest.get(..room).unwrap_or(rest);
+        let end = match value_end(line, self.seen) {
+            Ok(end) => end,
+            Err((LineFault::Unfinished, _)) if line.len() == room => return Err(BodyError::TrailerTooLong),
+            Err((LineFault::Unfinished, at)) => {
+                self.seen = at;
+                return Ok(0);
+            }
+            Err(_) => return Err(BodyError::Trailer),
+        };
+        if end == 0 {
+            self.state = State::Done;
+        } else {
+            let field = field_line(line, 0).map_err(|_| BodyError::Trailer)?;
+            if is_forbidden_trailer(field.name.of(line)) {
+                return Err(BodyError::TrailerForbidden);
+            }
+            self.trailer_lines += 1;
+            if self.trailer_lines > HEAD_FIELDS_MAX {
+                return Err(BodyError::TrailerTooLong);
+            }
+        }
+        self.seen = 0;
+        self.trailer_bytes += end + 2;
+        Ok(end + 2)
+    }
+}
+
+/// Digits of a chunk size. Sixteen hold every size; more are zeros, or a bet on how others overflow.
+const SIZE_DIGITS_MAX: usize = 16;
+
+fn parse_size(digits: &[u8]) -> Result<u64, BodyError> {
+    if digits.len() > SIZE_DIGITS_MAX {
+        return Err(BodyError::ChunkSize);
+    }
+    let value = digits.iter().fold(0_u64, |sum, &byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            _ => (byte | 0x20) - b'a' + 10,
+        };
+        sum << 4 | u64::from(digit)
+    });
+    i64::try_from(value).map(|_| value).map_err(|_| BodyError::ChunkSize)
+}
+
+/// RFC 9110, 6.5.1: what frames, routes, authenticates, modifies or describes the message stands in its head.
+fn is_forbidden_trailer(name: &[u8]) -> bool {
+    const NAMES: [&str; 36] = [
+        "age",
+        "authorization",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "date",
+        "expect",
+        "expires",
+        "forwarded",
+        "host",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "keep-alive",
+        "location",
+        "max-forwards",
+        "origin",
+        "pragma",
+        "range",
+        "retry-after",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "vary",
+        "via",
+        "warning",
+        "www-authenticate",
+        "x-forwarded-for",
+    ];
+    let is_proxy = name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"proxy-"));
+    is_proxy || NAMES.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// Any bytes, as a chunked body: every split gives the same end or error at the same line, a plain decoder reads
+/// the same length, and nothing is consumed that a refusal concerns.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn fuzz(data: &[u8]) {
+    let whole = run(data, usize::MAX);
+    for step in [1, 2, 7] {
+        let (consumed, end) = run(data, step);
+        assert_eq!(end, whole.1, "in steps of {step}");
+        // An error throws away what the same call had consumed, so a finer split may consume more, never less.
+        assert!(consumed == whole.0 || (end.is_err() && consumed > whole.0));
+    }
+    let (_, finest) = (whole.0, run(data, 1));
+    assert_eq!(finest.1.ok(), oracle::decode(data), "the plain decoder");
+}
+
+/// Feeds `data` in steps; answers the bytes consumed, and `Ok(Some(length))` at the end, `Ok(None)` for more.
+#[cfg(any(test, feature = "fuzz"))]
+fn run(data: &[u8], step: usize) -> (usize, Result<Option<usize>, BodyError>) {
+    let mut body = Body::new(Framing::Chunked);
+    let (mut start, mut end) = (0, 0_usize);
+    loop {
+        end = data.len().min(end.saturating_add(step));
+        match body.advance(data.get(start..end).unwrap_or_default()) {
+            Ok(progress) => {
+                start += progress.consumed;
+                if progress.done {
+                    return (start, Ok(Some(start)));
+                }
+            }
+            Err(error) => return (start, Err(error)),
+        }
+        if end == data.len() {
+            return (start, Ok(None));
+        }
+    }
+}
+
+#[cfg(any(test, feature = "fuzz"))]
+mod oracle {
+    //! The chunked coding read the slow and simple way, whole lines at a time.
+
+    use super::is_forbidden_trailer;
+    use crate::limits::{CHUNK_LINE_BYTES_MAX, HEAD_FIELDS_MAX, TRAILER_BYTES_MAX};
+
+    /// None for an error, Some(None) for unfinished, Some(Some(length)) for a whole body.
+    pub(super) fn decode(data: &[u8]) -> Option<Option<usize>> {
+        let mut rest = data;
+        loop {
+            let Some(line) = take_line(&mut rest, CHUNK_LINE_BYTES_MAX)? else {
+                return is_size_prefix(rest).then_some(None);
+            };
+            let text = std::str::from_utf8(line.split(|&b| b == b';').next()?).ok()?;
+            if text.starts_with('+') || text.len() > 16 {
+                return None;
+            }
+            let size = u64::from_str_radix(text, 16).ok().filter(|&size| size < 1 << 63)?;
+            if size == 0 {
+                return trailers(data, rest);
+            }
+            let Some(after) = usize::try_from(size).ok().and_then(|size| rest.get(size..)) else {
+                return Some(None);
+            };
+            match after {
+                [] | [b'\r'] => return Some(None),
+                [b'\r', b'\n', tail @ ..] => rest = tail,
+                _ => return None,
+            }
+        }
+    }
+
+    fn trailers(data: &[u8], section: &[u8]) -> Option<Option<usize>> {
+        let mut rest = section;
+        for count in 0.. {
+            let room = TRAILER_BYTES_MAX - (section.len() - rest.len());
+            let Some(line) = take_line(&mut rest, room)? else { return Some(None) };
+            if line.is_empty() {
+                return Some(Some(data.len() - rest.len()));
+            }
+            let colon = line.iter().position(|&b| b == b':').filter(|&at| at > 0)?;
+            let name = line.get(..colon)?;
+            let is_token = |&b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            if !name.iter().all(is_token) || is_forbidden_trailer(name) || count == HEAD_FIELDS_MAX {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// The next line without its CRLF; None for a byte that no line holds or a line too long.
+    fn take_line<'a>(rest: &mut &'a [u8], room: usize) -> Option<Option<&'a [u8]>> {
+        for (at, &byte) in rest.iter().enumerate().take(room) {
+            match (byte, rest.get(at + 1)) {
+                (b'\r', Some(b'\n')) if at + 2 <= room => {
+                    let line = rest.get(..at);
+                    *rest = rest.get(at + 2..).unwrap_or_default();
+                    return Some(line);
+                }
+                (b'\r', Some(_)) => return None,
+                (b'\r', None) | (b'\t', _) => {}
+                _ if byte.is_ascii_control() => return None,
+                _ => {}
+            }
+        }
+        (rest.len() < room).then_some(None)
+    }
+
+    /// Whether an unfinished size line can still become a good one.
+    fn is_size_prefix(line: &[u8]) -> bool {
+        let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+        let text = line.get(..digits).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+        let fits = text.is_empty() || u64::from_str_radix(text, 16).is_ok_and(|size| size < 1 << 63);
+        let follows = match line.get(digits) {
+            None => true,
+            Some(b';' | b'\r') => digits > 0,
+            Some(_) => false,
+        };
+        digits <= 16 && fits && follows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn chunked(data: &[u8]) -> Result<Option<usize>, BodyError> {
+        fuzz(data);
+        run(data, usize::MAX).1
+    }
+
+    #[test]
+    fn known_lengths_take_their_bytes_and_no_more() {
+        let mut body = Body::new(Framing::Length(5));
+        assert_eq!(body.advance(b"abc"), Ok(Progress { consumed: 3, done: false }));
+        assert_eq!(body.finish(), Err(BodyError::CutShort));
+        assert_eq!(body.advance(b"deGET"), Ok(Progress { consumed: 2, done: true }));
+        assert_eq!(body.advance(b"GET"), Ok(Progress { consumed: 0, done: true }));
+        assert_eq!(body.finish(), Ok(()));
+        for framing in [Framing::None, Framing::Length(0)] {
+            assert!(Body::new(framing).is_done());
+        }
+    }
+
+    #[test]
+    fn until_close_ends_with_the_connection() {
+        let mut body = Body::new(Framing::UntilClose);
+        assert_eq!(body.advance(b"abc"), Ok(Progress { consumed: 3, done: false }));
+        assert_eq!(body.finish(), Ok(()));
+        assert!(body.is_done());
+    }
+
+    #[test]
+    fn opaque_bytes_may_be_moved_unseen() {
+        let mut body = Body::new(Framing::Chunked);
+        assert_eq!(body.opaque(), 0);
+        assert_eq!(body.advance(b"a\r\n012"), Ok(Progress { consumed: 6, done: false }));
+        assert_eq!(body.opaque(), 7);
+        body.skip(3);
+        assert_eq!(body.opaque(), 4);
+        body.skip(4);
+        assert_eq!(body.advance(b"\r\n0\r\n\r\n"), Ok(Progress { consumed: 7, done: true }));
+        assert_eq!(Body::new(Framing::UntilClose).opaque(), u64::MAX);
+    }
+
+    #[test]
+    fn chunked_bodies_end_where_their_coding_says() {
+        for body in [
+            &b"0\r\n\r\n"[..],
+            b"000\r\n\r\n",
+            b"5\r\nhello\r\n0\r\n\r\n",
+            b"5;a=b;c=\"d;e\"\r\nhello\r\nA\r\n0123456789\r\n0;x\r\nServer-Timing: a\r\nX:\r\n\r\n",
+            b"2\r\n\r\n\r\n0\r\n\r\n",
+        ] {
+            assert_eq!(chunked(body), Ok(Some(body.len())), "{}", body.escape_ascii());
+            assert_eq!(chunked(&[body, b"GET / HTTP/1.1"].concat()), Ok(Some(body.len())), "junk behind");
+            for len in 0..body.len() {
+                assert_eq!(chunked(&body[..len]), Ok(None), "{} of {}", len, body.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn broken_codings_are_refused() {
+        use BodyError::*;
+        for (body, error) in [
+            (&b"g\r\n"[..], ChunkSize),
+            (b"\r\n", ChunkSize),
+            (b";a\r\n", ChunkSize),
+            (b"+5\r\nhello", ChunkSize),
+            (b"-5\r\n", ChunkSize),
+            (b"0x5\r\n", ChunkSize),
+            (b" 5\r\n", ChunkSize),
+            (b"5 \r\n", ChunkSize),
+            (b"5 ;a\r\n", ChunkSize),
+            (b"5\n", ChunkSize),
+            (b"8000000000000000\r\n", ChunkSize),
+            (b"fffffffffffffffff\r\n", ChunkSize),
+            (b"00000000000000005\r\n", ChunkSize),
+            (b"5\rx", ChunkLine),
+            (b"5;a\0\r\n", ChunkLine),
+            (b"5;a\n", ChunkLine),
+            (b"5\r\nhello0\r\n\r\n", ChunkEnd),
+            (b"5\r\nhello\n0\r\n\r\n", ChunkEnd),
+            (b"0\r\n\nx", Trailer),
+            (b"0\r\n: x\r\n", Trailer),
+            (b"0\r\nx : y\r\n", Trailer),
+            (b"0\r\nx: y\r\n z\r\n", Trailer),
+            (b"0\r\nGET / HTTP/1.1\r\n", Trailer),
+            (b"0\r\nContent-Length: 5\r\n", TrailerForbidden),
+            (b"0\r\ntransfer-encoding: chunked\r\n", TrailerForbidden),
+            (b"0\r\nX: y\r\nHost: a\r\n", TrailerForbidden),
+            (b"0\r\nAuthorization: a\r\n", TrailerForbidden),
+            (b"0\r\nProxy-Foo: a\r\n", TrailerForbidden),
+        ] {
+            assert_eq!(chunked(body), Err(error), "{}", body.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_refused_line_is_consumed() {
+        let good = b"5\r\nhello\r\n0\r\n".len();
+        let (consumed, end) = run(b"5\r\nhello\r\n0\r\nContent-Length: 5\r\n\r\n", 1);
+        assert_eq!((consumed, end), (good, Err(BodyError::TrailerForbidden)));
+        let (consumed, end) = run(b"5\r\nhello\r\n5;a=\0\r\n", 1);
+        assert_eq!((consumed, end), (b"5\r\nhello\r\n".len(), Err(BodyError::ChunkLine)));
+    }
+
+    #[test]
+    fn bounds_hold_to_the_byte() {
+        let line = |len: usize| [&b"0;"[..], &vec![b'a'; len - 4], b"\r\n\r\n"].concat();
+        assert_eq!(chunked(&line(CHUNK_LINE_BYTES_MAX)), Ok(Some(CHUNK_LINE_BYTES_MAX + 2)));
+        assert_eq!(chunked(&line(CHUNK_LINE_BYTES_MAX + 1)), Err(BodyError::ChunkLineTooLong));
+        assert_eq!(
+            chunked(&line(CHUNK_LINE_BYTES_MAX + 1)[..CHUNK_LINE_BYTES_MAX]),
+            Err(BodyError::ChunkLineTooLong)
+        );
+
+        let section = |len: usize| [&b"0\r\nX:"[..], &vec![b'a'; len - 6], b"\r\n\r\n"].concat();
+        assert_eq!(chunked(&section(TRAILER_BYTES_MAX)), Ok(Some(TRAILER_BYTES_MAX + 3)));
+        assert_eq!(chunked(&section(TRAILER_BYTES_MAX + 1)), Err(BodyError::TrailerTooLong));
+
+        let lines = |count: usize| [&b"0\r\n"[..], &b"a:\r\n".repeat(count), b"\r\n"].concat();
+        assert!(chunked(&lines(HEAD_FIELDS_MAX)).is_ok());
+        assert_eq!(chunked(&lines(HEAD_FIELDS_MAX + 1)), Err(BodyError::TrailerTooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes(data in "([0-3]{1,2}(;[a=\"\t]{0,4})?\r\n.{0,3}(\r\n)?){0,3}(0\r\n)?([a-c]{0,2}: ?x?\r\n){0,3}(\r\n)?[\r\n]?") {
+            fuzz(data.as_bytes());
+        }
+
+        #[test]
+        fn good_bodies(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..5)) {
+            let mut data = Vec::new();
+            for chunk in &chunks {
+                data.extend(format!("{:x}\r\n", chunk.len()).bytes());
+                data.extend(chunk);
+                data.extend(b"\r\n");
+            }
+            data.extend(b"0\r\n\r\n");
+            prop_assert_eq!(chunked(&data), Ok(Some(data.len())));
+        }
+    }
+}
