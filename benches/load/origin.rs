@@ -243,7 +243,7 @@ impl Role {
         let total = u64::from_be_bytes(*count);
         let role = match command {
             b'D' => Self::Source { offset: 0, total, wrong: None },
-            b'B' => Self::Source { offset: 0, total, wrong: Some(total / 4 * 3) },
+            b'B' => Self::Source { offset: 0, total, wrong: Some(total / 4) },
             b'U' => Self::Sink { total, checker: Checker::default(), wrong_at: ALL_RIGHT },
             other => return Err(io::Error::other(format!("unknown command {other}"))),
         };

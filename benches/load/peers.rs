@@ -133,7 +133,7 @@ fn start_squid(program: &Path) -> io::Result<Running> {
     let text = format!(
         "http_port 127.0.0.1:{port}\nhttp_access allow all\ncache deny all\naccess_log none\ncache_log /dev/null\n\
          cache_store_log none\npid_filename none\npinger_enable off\nvia off\nforwarded_for delete\n\
-         dns_nameservers 127.0.0.1\nmax_filedescriptors 20000\nshutdown_lifetime 1 seconds\ncoredump_dir {}\n",
+         dns_nameservers 127.0.0.1\nmax_filedescriptors 20000\ncache_mem 8 MB\nmemory_cache_mode disk\nhalf_closed_clients off\nshutdown_lifetime 0 seconds\ncoredump_dir {}\n",
         scratch.path().display(),
     );
     fs::write(&config, text)?;

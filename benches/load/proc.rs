@@ -94,6 +94,7 @@ pub(crate) struct Mark {
     proxy: Cpu,
     origin: Cpu,
     generator: Cpu,
+    machine_s: f64,
     at: Instant,
 }
 
@@ -103,7 +104,8 @@ pub(crate) struct Stretch {
     pub(crate) cpu_s: f64,
     /// Seconds on the clock.
     pub(crate) seconds: f64,
-    /// `seconds`, `cpu_s`, `system_s`, `origin_cpu_s`, `generator_cpu_s`, `rss_kb`, `threads`, `fds`.
+    /// `seconds`, `cpu_s`, `system_s`, `origin_cpu_s`, `generator_cpu_s`, `others_share`, `rss_kb`, `threads`, `fds`.
+    /// `others_share` is the part of the machine's time that went to none of the three: the noise around.
     pub(crate) figures: Map<String, Value>,
 }
 
@@ -111,7 +113,15 @@ impl Gauge {
     /// Begins a stretch.
     pub(crate) fn begin(self) -> io::Result<Mark> {
         let (origin, generator) = (Cpu::of(self.origin)?, Cpu::of(std::process::id())?);
-        Ok(Mark { gauge: self, origin, generator, proxy: Cpu::of(self.proxy)?, at: Instant::now() })
+        let machine_s = machine_busy_s()?;
+        Ok(Mark {
+            gauge: self,
+            origin,
+            generator,
+            machine_s,
+            proxy: Cpu::of(self.proxy)?,
+            at: Instant::now(),
+        })
     }
 }
 
@@ -122,6 +132,8 @@ impl Mark {
         let (cpu_s, system_s) = Cpu::of(self.gauge.proxy)?.since(self.proxy);
         let (origin_s, _) = Cpu::of(self.gauge.origin)?.since(self.origin);
         let (generator_s, _) = Cpu::of(std::process::id())?.since(self.generator);
+        let others_s = machine_busy_s()? - self.machine_s - cpu_s - origin_s - generator_s;
+        let cores = std::thread::available_parallelism()?.get() as f64;
         let held = Footprint::of(self.gauge.proxy)?;
         let figures = named([
             ("seconds", seconds),
@@ -129,6 +141,7 @@ impl Mark {
             ("system_s", system_s),
             ("origin_cpu_s", origin_s),
             ("generator_cpu_s", generator_s),
+            ("others_share", (others_s / seconds / cores).max(0.0)),
             ("rss_kb", held.rss_kb as f64),
             ("threads", held.threads as f64),
             ("fds", held.fds as f64),
@@ -154,6 +167,18 @@ pub(crate) fn round(value: f64) -> f64 {
 )]
 pub(crate) fn pause(time: std::time::Duration) {
     std::thread::sleep(time);
+}
+
+/// Seconds that all CPUs were not idle, time stolen by the hypervisor included (proc_stat(5): idle and iowait are
+/// the fourth and fifth field, guest time is in the first two already).
+fn machine_busy_s() -> io::Result<f64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().unwrap_or_default();
+    let ticks = line.split_whitespace().skip(1).take(8).enumerate();
+    let busy = ticks
+        .filter(|(index, _)| !(3..=4).contains(index))
+        .filter_map(|(_, field)| field.parse::<u64>().ok());
+    Ok(busy.sum::<u64>() as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// `root` and all its descendants.

@@ -2,9 +2,12 @@
 //! that wrong bytes, wrong answers and wrong sums would be seen. No figure of it means anything.
 
 use std::io;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
+use crate::child::{Process, find_program};
 use crate::origin::BODY_BYTES;
 use crate::pattern::{Checker, Pattern};
 use crate::peers::RELAYS;
@@ -21,6 +24,7 @@ pub(crate) fn run() -> io::Result<()> {
     check_pattern()?;
     check_answers()?;
     check_sums()?;
+    check_warden()?;
     let scale = Scale::named("smoke").ok_or_else(|| io::Error::other("no scale for the smoke"))?;
     let [_, relay, _] = &RELAYS;
     for cell in CELLS {
@@ -58,6 +62,18 @@ fn check_answers() -> io::Result<()> {
     require(established(b"HTTP/1.1 200 OK\r\n\r\n") == Ok(true), "200 is a tunnel")?;
     require(established(b"HTTP/1.1 403 Forbidden\r\n\r\n").is_err(), "403 is none")?;
     require(established(b"HTTP/1.1 200 OK\r\n\r\nx").is_err(), "bytes that nobody sent are seen")
+}
+
+/// A foreign program and its directory are gone when the value that stands for it is.
+fn check_warden() -> io::Result<()> {
+    let scratch = TempDir::new()?;
+    let sleep = find_program("sleep").ok_or_else(|| io::Error::other("no sleep(1) on PATH"))?;
+    let process = Process::foreign(&sleep, &["60".into()], scratch.path())?;
+    let directory = PathBuf::from(format!("/proc/{}", process.pid));
+    require(directory.exists(), "a foreign program runs")?;
+    drop(process);
+    require(!directory.exists(), "it is ended with the value that stands for it")?;
+    require(!scratch.path().exists(), "and its directory is removed")
 }
 
 /// The statistics and the table against figures worked out by hand.

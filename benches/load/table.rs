@@ -53,6 +53,10 @@ pub(crate) fn markdown(records: &[Value]) -> String {
             fact("scale"),
         );
     }
+    if let Some(share) = noise(records) {
+        let _infallible =
+            writeln!(page, "Other programs had {:.0} % of the machine (median).\n", share * 100.0);
+    }
     page.push_str(
         "| workload | peer | cost, median | range | to the relay | at most (95 %) | rounds | also |\n",
     );
@@ -63,6 +67,14 @@ pub(crate) fn markdown(records: &[Value]) -> String {
         }
     }
     page
+}
+
+/// The median part of the machine's time that went to programs outside the measurement.
+fn noise(records: &[Value]) -> Option<f64> {
+    let mut shares: Vec<f64> =
+        records.iter().filter_map(|record| number(record.get("figures")?, "others_share")).collect();
+    shares.sort_by(f64::total_cmp);
+    median(&shares)
 }
 
 /// Peers of a cell in order of appearance, the relays first.
