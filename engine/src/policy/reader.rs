@@ -382,7 +382,7 @@ mod tests {
         assert_eq!(at(6), (2, 1));
         assert_eq!(at(8), (2, 2)); // é is two bytes and one character
         assert_eq!(at(14), (4, 1));
-        assert_eq!(at(1000).line, 4);
+        assert_eq!(at(1000).0, 4);
     }
 
     #[test]

@@ -342,14 +342,14 @@ fn complaints_name_place_key_problem_and_way_out() {
         ),
         ("[gate]\nfail_on = [\"bogus\"]", "w:2:12: gate.fail_on[0]: unknown value \"bogus\"", ""),
         ("[upstream]\ndefault = \"corp\"", "w:2:11: upstream.default: no [upstream.corp]", "direct"),
-        ("[upstream.corp]\nurll = \"x\"", "w:1:2: upstream.corp.url: is missing", ""),
+        ("[upstream.corp]\nurll = \"x\"", "w:1:1: upstream.corp.url: is missing", ""),
         ("[upstream.corp]\nurl = \"socks5h://p.test:1\"", "w:2:7: upstream.corp.url: SOCKS", ""),
         (
             "[upstream.corp]\nurl = \"http://u:hunter2@p.test:1\"",
             "w:2:7: upstream.corp.url: carries a user",
             "auth_ref",
         ),
-        ("[upstream.env]\nurl = \"http://p.test\"", "w:1:2: upstream.env: \"env\" cannot be the name", ""),
+        ("[upstream.env]\nurl = \"http://p.test\"", "w:1:1: upstream.env: \"env\" cannot be the name", ""),
         (
             "[upstream.c]\nurl = \"http://p.test\"\nauth_ref = \"u:hunter2\"",
             "w:3:12: upstream.c.auth_ref: must be a reference",
@@ -362,7 +362,7 @@ fn complaints_name_place_key_problem_and_way_out() {
         ),
         (
             "[upstream.c]\nurl = \"http://p.test\"\nca_file = \"x\"",
-            "w:1:2: upstream.c.ca_file: has no effect",
+            "w:1:1: upstream.c.ca_file: has no effect",
             "https",
         ),
         (
@@ -375,7 +375,7 @@ fn complaints_name_place_key_problem_and_way_out() {
             "w:3:13: upstream.c.no_proxy[0]: ",
             "",
         ),
-        ("[route]\nid = \"x\"", "w:1:2: route: must be an array of tables", "[[route]]"),
+        ("[route]\nid = \"x\"", "w:1:1: route: must be an array of tables", "[[route]]"),
         ("[[route]]\nhosts = [\"a.test\"]\naction = \"deny\"", "w:1:1: route[0].id: is missing", ""),
         ("[[route]]\nid = \"x\"\naction = \"deny\"", "w:1:1: route[0].hosts: is missing", ""),
         ("[[route]]\nid = \"x\"\nhosts = []\naction = \"deny\"", "w:3:9: route[0].hosts: names no host", ""),
