@@ -36,9 +36,10 @@ pub fn weir() -> &'static Binary {
 fn build_and_prove() -> Result<Binary, String> {
     let path = build()?;
     let said = Command::new(&path).args(["version", "--json"]).output().map_err(|error| error.to_string())?;
-    let version: Value =
-        serde_json::from_slice(&said.stdout).map_err(|error| format!("`weir version --json`: {error}: {said:?}"))?;
-    let build_id = build_id::build_id(root(), &features()).map_err(|error| format!("the sources: {error}"))?;
+    let version: Value = serde_json::from_slice(&said.stdout)
+        .map_err(|error| format!("`weir version --json`: {error}: {said:?}"))?;
+    let build_id =
+        build_id::build_id(root(), &features()).map_err(|error| format!("the sources: {error}"))?;
     if version["build_id"].as_str() != Some(build_id.as_str()) {
         return Err(format!("{} is not made of these sources ({build_id}): {version}", path.display()));
     }
