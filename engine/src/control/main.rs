@@ -14,23 +14,23 @@ use std::time::{Duration, Instant};
 
 use super::fault::{Fault, Kind};
 use super::folder::Folder;
+use super::log;
+use super::placeholder::driver::{self, Choice, Driver, DriverOptions};
 use super::placeholder::journal::Journal;
 use super::placeholder::policy::load::{self, Loaded, Overrides};
-use super::log;
+use super::placeholder::policy::{Environment, Mode, Policy};
+use super::placeholder::resolve::Resolver;
 use super::poll::ask_until;
 use super::process;
 use super::protocol::Status;
-use super::placeholder::resolve::Resolver;
 use super::runs::Runs;
-use super::serve::{Daemon, Run};
 pub use super::serve::End;
+use super::serve::{Daemon, Run};
 use super::signals::Signals;
 use super::socket::ControlSocket;
 use super::standing::{Standing, standing};
 use super::state::{self, CONTROL_SOCKET, JOURNAL_FILE, Lock, PolicyName, State, StateDir};
 use crate::audit::record::RunHeader;
-use super::placeholder::driver::{self, Choice, Driver, DriverOptions};
-use super::placeholder::policy::{Environment, Mode, Policy};
 
 /// A start waits this long for a lock that is held although no daemon answers: another start is on its way, or the
 /// last daemon is about to end.
@@ -289,7 +289,8 @@ fn parent() -> Result<Option<OwnedFd>, Fault> {
 
 fn load_policy(options: &Options) -> Result<Loaded, Fault> {
     let overrides = Overrides { mode: options.mode };
-    load::load(options.config.as_deref(), &overrides, &options.environment).map_err(load::LoadError::into_fault)
+    load::load(options.config.as_deref(), &overrides, &options.environment)
+        .map_err(load::LoadError::into_fault)
 }
 
 /// Binds before anything slow where the port is known without the policy: whoever fixed it dials at once.
@@ -327,8 +328,9 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Fault> {
         Ok(listener)
     });
     listener.map_err(|error| {
-        internal(&format!("cannot listen on {address}"), &error)
-            .hint("--port 0 takes a free port; --port N, WEIR_PORT or listen.http in the policy name another one")
+        internal(&format!("cannot listen on {address}"), &error).hint(
+            "--port 0 takes a free port; --port N, WEIR_PORT or listen.http in the policy name another one",
+        )
     })
 }
 

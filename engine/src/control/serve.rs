@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use super::folder::{Folder, FolderError};
-use super::placeholder::journal::Journal;
 use super::log;
+use super::placeholder::driver::Driver;
+use super::placeholder::journal::Journal;
+use super::placeholder::resolve::Resolver;
 use super::poll;
 use super::protocol::{Answer, Bytes, Connections, DriverStatus, Request, Status, Stopped};
-use super::placeholder::resolve::Resolver;
 use super::signals::Signals;
 use super::socket::{ControlSocket, Reply};
 use super::state::{CONTROL_SOCKET, Delivery, Ending, SCHEMA, State, StateDir};
-use super::placeholder::driver::Driver;
 use crate::limits::DRAIN_DEADLINE;
 
 /// How often the cores are asked whether they are done, while they drain.
@@ -95,7 +95,9 @@ impl Daemon<'_> {
     /// Serves until it is stopped.
     pub(super) fn serve(mut self) -> End {
         for id in &self.run.state.abandoned {
-            log::line(&format!("run {id} of the same job was found unfinished; the gate of this run will say so"));
+            log::line(&format!(
+                "run {id} of the same job was found unfinished; the gate of this run will say so"
+            ));
         }
         let mut phase = Phase::Serving;
         let mut signalled = 0_usize;
@@ -311,7 +313,8 @@ fn say_farewell(control: &mut ControlSocket) {
         if let Some(listener) = ready.first_mut() {
             *listener = PollFlags::empty();
         }
-        control.serve(&ready, Instant::now(), |_| Reply::Now(Answer::Refused { why: "the run is over".into() }));
+        control
+            .serve(&ready, Instant::now(), |_| Reply::Now(Answer::Refused { why: "the run is over".into() }));
     }
 }
 
