@@ -45,10 +45,8 @@ pub(crate) fn command(args: &mut Args) -> Result<u8, Halt> {
         return Err(usage("no URL").hint("weir explain https://registry.test/left-pad").into());
     };
     let loaded = policy(&flags, Talk::new(args.color))?;
-    let explanation = loaded
-        .policy
-        .explain(&url)
-        .map_err(|complaint| usage(complaint.problem).hint(complaint.hint))?;
+    let explanation =
+        loaded.policy.explain(&url).map_err(|complaint| usage(complaint.problem).hint(complaint.hint))?;
     if flags.json {
         print_json(&explanation)?;
         return Ok(exit::OK);

@@ -49,8 +49,7 @@ pub(crate) fn command(args: &mut Args) -> Result<u8, Halt> {
 fn check(talk: Talk, file: PathBuf) -> Result<u8, Halt> {
     let file = absolute(file, "FILE")?;
     let environment = Environment::from_variables(|name| std::env::var(name).ok());
-    let loaded =
-        load(Some(&file), &Overrides { mode: None }, &environment).map_err(LoadError::into_fault)?;
+    let loaded = load(Some(&file), &Overrides { mode: None }, &environment).map_err(LoadError::into_fault)?;
     for line in loaded.policy.notices().iter().chain(&loaded.policy.blind_spots()) {
         talk.warning(line);
     }

@@ -38,8 +38,19 @@ options:
       --die-with-parent    end when the parent ends; implied by KODA_PROXY_PORT
 ",
     options: &[
-        "-D", "--daemon", "--config", "--mode", "--host", "--port", "--driver", "--threads", "--state",
-        "--log-file", "--die-with-parent", "--help", "--color",
+        "-D",
+        "--daemon",
+        "--config",
+        "--mode",
+        "--host",
+        "--port",
+        "--driver",
+        "--threads",
+        "--state",
+        "--log-file",
+        "--die-with-parent",
+        "--help",
+        "--color",
     ],
     later: LATER,
 };
@@ -204,9 +215,8 @@ fn ready(talk: Talk, flags: &Flags, handshake: bool, status: &Status, run: &Path
         print(&summary(status))?;
     }
     if let Some(log) = log {
-        detach::talk_to(&log, handshake).map_err(|error| {
-            Fault::new(Kind::Internal, "cannot move the log to its file").because(error)
-        })?;
+        detach::talk_to(&log, handshake)
+            .map_err(|error| Fault::new(Kind::Internal, "cannot move the log to its file").because(error))?;
     }
     Ok(())
 }
@@ -256,8 +266,23 @@ mod tests {
     #[test]
     fn flags_survive_the_way_to_the_daemon() {
         let words = [
-            "--config", "/c.toml", "--mode", "audit", "--host", "::1", "--port", "8080", "--driver", "epoll",
-            "--threads", "3", "--state", "/s", "--log-file", "/l", "--die-with-parent",
+            "--config",
+            "/c.toml",
+            "--mode",
+            "audit",
+            "--host",
+            "::1",
+            "--port",
+            "8080",
+            "--driver",
+            "epoll",
+            "--threads",
+            "3",
+            "--state",
+            "/s",
+            "--log-file",
+            "/l",
+            "--die-with-parent",
         ];
         let mut args = sample(&ABOUT, &words);
         let mut flags = Flags::default();

@@ -16,6 +16,7 @@ pub mod log;
 pub mod main;
 pub mod place;
 pub mod placeholder;
+pub use placeholder::load;
 pub mod poll;
 pub mod process;
 pub mod protocol;
