@@ -16,7 +16,6 @@ pub mod load;
 pub mod log;
 pub mod main;
 pub mod place;
-pub mod placeholder;
 pub mod poll;
 pub mod process;
 pub mod protocol;
