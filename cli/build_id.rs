@@ -8,13 +8,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// What counts, relative to the workspace's root. Directories count with everything in them.
-pub const COUNTED: &[&str] = &["Cargo.lock", "cli/Cargo.toml", "cli/src", "engine/Cargo.toml", "engine/src"];
+pub(crate) const COUNTED: &[&str] =
+    &["Cargo.lock", "cli/Cargo.toml", "cli/src", "engine/Cargo.toml", "engine/src"];
 
 /// The id (16 hex digits) of the sources under `root`, built with `features` in any order.
 ///
 /// # Errors
 /// When a file that counts cannot be read.
-pub fn build_id(root: &Path, features: &[&str]) -> io::Result<String> {
+pub(crate) fn build_id(root: &Path, features: &[&str]) -> io::Result<String> {
     let mut files = Vec::new();
     for counted in COUNTED {
         list(root, Path::new(counted), &mut files)?;

@@ -174,7 +174,9 @@ impl Args {
         let value = self.value(option)?;
         match value.into_string() {
             Ok(text) if text.contains(['\n', '\r', '\0']) => {
-                Err(usage(format!("the value of {option} has a line break in it")).hint("give it on one line").into())
+                Err(usage(format!("the value of {option} has a line break in it"))
+                    .hint("give it on one line")
+                    .into())
             }
             Ok(text) => Ok(text),
             Err(value) => Err(usage(format!("the value of {option} is no UTF-8: {value:?}")).into()),
@@ -207,6 +209,11 @@ impl Args {
     }
 }
 
+/// A variable of the environment, where it is there and text.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// Where the state stands, by `--state` or the environment.
 pub(crate) fn state_dir(flag: Option<PathBuf>) -> Result<PathBuf, Fault> {
     let uid = rustix::process::geteuid().as_raw();
@@ -216,7 +223,9 @@ pub(crate) fn state_dir(flag: Option<PathBuf>) -> Result<PathBuf, Fault> {
 /// A path as the daemon can use it, whose directory may be another.
 pub(crate) fn absolute(path: PathBuf, option: &str) -> Result<PathBuf, Fault> {
     std::path::absolute(&path).map_err(|error| {
-        usage(format!("{option}: {path:?} is no path")).because(error).hint("give the path of a file or directory")
+        usage(format!("{option}: {path:?} is no path"))
+            .because(error)
+            .hint("give the path of a file or directory")
     })
 }
 
@@ -348,7 +357,9 @@ mod tests {
 
     #[test]
     fn distance_counts_letters() {
-        for (a, b, letters) in [("", "", 0), ("a", "", 1), ("start", "strat", 2), ("env", "evn", 2), ("stop", "top", 1)] {
+        for (a, b, letters) in
+            [("", "", 0), ("a", "", 1), ("start", "strat", 2), ("env", "evn", 2), ("stop", "top", 1)]
+        {
             assert_eq!(distance(a, b), letters);
         }
     }

@@ -34,7 +34,15 @@ options:
       --state DIR        the state directory
 ",
     options: &[
-        "--export", "--shell", "--format", "--unset", "--host", "--no-proxy", "--check", "--state", "--help",
+        "--export",
+        "--shell",
+        "--format",
+        "--unset",
+        "--host",
+        "--no-proxy",
+        "--check",
+        "--state",
+        "--help",
         "--color",
     ],
     later: &["--java"],
@@ -236,8 +244,7 @@ mod tests {
     #[test]
     fn an_environment_of_our_own_has_nothing_against_it() {
         let ours = route().variables();
-        let variable =
-            |name: &str| ours.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone());
+        let variable = |name: &str| ours.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone());
         assert_eq!(findings(&route(), variable), Vec::<String>::new());
     }
 
@@ -255,7 +262,9 @@ mod tests {
             others.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned())
         })
         .join("\n");
-        for name in ["HTTPS_PROXY is set to something else", "PIP_PROXY", "GIT_CONFIG_KEY_0", "NO_PROXY is not set"] {
+        for name in
+            ["HTTPS_PROXY is set to something else", "PIP_PROXY", "GIT_CONFIG_KEY_0", "NO_PROXY is not set"]
+        {
             assert!(found.contains(name), "{name}: {found}");
         }
         assert!(!found.contains("secret") && !found.contains("CARGO_HTTP_PROXY"), "{found}");

@@ -60,7 +60,9 @@ impl Color {
             Color::Always => true,
             Color::Never => false,
             Color::Auto if set("NO_COLOR") => false,
-            Color::Auto if variable("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0") => {
+            Color::Auto
+                if variable("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0") =>
+            {
                 true
             }
             Color::Auto => terminal && variable("TERM").is_none_or(|term| term != "dumb"),
@@ -87,6 +89,9 @@ impl Talk {
         }
         if let Some(hint) = &fault.hint {
             self.labelled("hint", "36", hint);
+        }
+        for other in &fault.also {
+            self.fault(other);
         }
         code_of(fault.kind)
     }
@@ -165,7 +170,9 @@ mod tests {
     #[test]
     fn colour_follows_the_flag_then_the_variables_then_the_terminal() {
         let env = |pairs: &'static [(&str, &str)]| {
-            move |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+            move |name: &str| {
+                pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value))
+            }
         };
         assert!(Color::Auto.decide(true, env(&[])));
         assert!(!Color::Auto.decide(false, env(&[])));

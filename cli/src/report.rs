@@ -41,7 +41,9 @@ pub(crate) fn say(talk: Talk, report: &Report) {
             for why in &report.why {
                 talk.warning(&format!("the run is not verifiable: {why}"));
             }
-            talk.hint("what this run did or refused is not proven; run the job again, and look at the journal");
+            talk.hint(
+                "what this run did or refused is not proven; run the job again, and look at the journal",
+            );
         }
     }
 }
@@ -57,7 +59,8 @@ fn text(report: &Report) -> String {
             let _ = writeln!(text, "  {row}");
         }
         if rows.len() > ROWS_MAX {
-            let _ = writeln!(text, "  … and {} more; --json and the journal have them", rows.len() - ROWS_MAX);
+            let _ =
+                writeln!(text, "  … and {} more; --json and the journal have them", rows.len() - ROWS_MAX);
         }
     }
     let _ = writeln!(

@@ -39,7 +39,15 @@ refusals happened, 0 otherwise. The proxy's state is private and goes when all w
 options: those of `weir start`, without -D
 ",
     options: &[
-        "--config", "--mode", "--host", "--port", "--driver", "--threads", "--state", "--log-file", "--help",
+        "--config",
+        "--mode",
+        "--host",
+        "--port",
+        "--driver",
+        "--threads",
+        "--state",
+        "--log-file",
+        "--help",
         "--color",
     ],
     later: LATER,
@@ -96,9 +104,11 @@ fn parse(args: &mut Args) -> Result<(Flags, Vec<OsString>), Halt> {
     while let Some(item) = args.next()? {
         match item {
             Item::Option(name) if matches!(name.as_str(), "-D" | "--daemon" | "--die-with-parent") => {
-                return Err(usage(format!("{name} is not for `run`: its proxy lives as long as the command"))
-                    .hint("leave it out")
-                    .into());
+                return Err(usage(format!(
+                    "{name} is not for `run`: its proxy lives as long as the command"
+                ))
+                .hint("leave it out")
+                .into());
             }
             Item::Option(name) => {
                 if !flags.take(&name, args)? {
@@ -221,7 +231,10 @@ mod tests {
 
     #[test]
     fn everything_behind_the_command_is_its_own() {
-        for words in [&["--port", "0", "--", "npm", "ci", "--json", "--", "-D"][..], &["--port=0", "npm", "ci", "--json", "--", "-D"]] {
+        for words in [
+            &["--port", "0", "--", "npm", "ci", "--json", "--", "-D"][..],
+            &["--port=0", "npm", "ci", "--json", "--", "-D"],
+        ] {
             let (flags, command) = parse(&mut sample(&ABOUT, words)).unwrap();
             assert_eq!(flags.port, Some(0));
             assert_eq!(command, ["npm", "ci", "--json", "--", "-D"], "{words:?}");

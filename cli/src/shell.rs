@@ -82,7 +82,9 @@ impl Format {
             }
             Format::Pwsh => format!("$env:{name} = '{}'", pwsh_quoted(value)),
             Format::Dotenv => format!("{name}={}", dotenv_quoted(value)),
-            Format::Azure => format!("##vso[task.setvariable variable={name}]{}", value.replace('%', "%AZP25")),
+            Format::Azure => {
+                format!("##vso[task.setvariable variable={name}]{}", value.replace('%', "%AZP25"))
+            }
             // In the file of GITHUB_ENV everything behind the first `=` is the value, too.
             Format::Plain | Format::Docker | Format::Github | Format::Json => format!("{name}={value}"),
         }
@@ -160,7 +162,10 @@ mod tests {
         ] {
             assert_eq!(format.set(&[("N", "it's $x".into())]), format!("{line}\n"), "{format:?}");
         }
-        assert_eq!(Format::Azure.set(&[("N", "a%20b".into())]), "##vso[task.setvariable variable=N]a%AZP2520b\n");
+        assert_eq!(
+            Format::Azure.set(&[("N", "a%20b".into())]),
+            "##vso[task.setvariable variable=N]a%AZP2520b\n"
+        );
         assert_eq!(Format::Pwsh.set(&[("N", "\u{2019}".into())]), "$env:N = '\u{2019}\u{2019}'\n");
         assert_eq!(Format::Dotenv.set(&[("N", "a b".into())]), "N='a b'\n");
         assert_eq!(Format::Fish.set(&[("N", r"a\'b".into())]), "set -gx N 'a\\\\\\'b'\n");

@@ -10,7 +10,7 @@ use engine::control::main::{self as daemon, End, Options};
 use engine::control::place::job;
 use engine::control::protocol::Status;
 use engine::driver::Choice;
-use engine::policy::{Environment, Mode};
+use engine::policy::Mode;
 
 use crate::args::{About, Args, Halt, Item, bad_value, state_dir, usage};
 use crate::detach;
@@ -38,8 +38,19 @@ options:
       --die-with-parent    end when the parent ends; implied by KODA_PROXY_PORT
 ",
     options: &[
-        "-D", "--daemon", "--config", "--mode", "--host", "--port", "--driver", "--threads", "--state",
-        "--log-file", "--die-with-parent", "--help", "--color",
+        "-D",
+        "--daemon",
+        "--config",
+        "--mode",
+        "--host",
+        "--port",
+        "--driver",
+        "--threads",
+        "--state",
+        "--log-file",
+        "--die-with-parent",
+        "--help",
+        "--color",
     ],
     later: LATER,
 };
@@ -187,7 +198,7 @@ fn options(flags: &Flags) -> Result<Options, Fault> {
         threads: flags.threads,
         die_with_parent: flags.die_with_parent,
         job: job(|name| std::env::var_os(name)),
-        environment: Environment::from_variables(|name| std::env::var(name).ok()),
+        variable: crate::args::variable,
         version: VERSION,
         build_id: BUILD_ID,
     })
@@ -204,9 +215,8 @@ fn ready(talk: Talk, flags: &Flags, handshake: bool, status: &Status, run: &Path
         print(&summary(status))?;
     }
     if let Some(log) = log {
-        detach::talk_to(&log, handshake).map_err(|error| {
-            Fault::new(Kind::Internal, "cannot move the log to its file").because(error)
-        })?;
+        detach::talk_to(&log, handshake)
+            .map_err(|error| Fault::new(Kind::Internal, "cannot move the log to its file").because(error))?;
     }
     Ok(())
 }
@@ -256,8 +266,23 @@ mod tests {
     #[test]
     fn flags_survive_the_way_to_the_daemon() {
         let words = [
-            "--config", "/c.toml", "--mode", "audit", "--host", "::1", "--port", "8080", "--driver", "epoll",
-            "--threads", "3", "--state", "/s", "--log-file", "/l", "--die-with-parent",
+            "--config",
+            "/c.toml",
+            "--mode",
+            "audit",
+            "--host",
+            "::1",
+            "--port",
+            "8080",
+            "--driver",
+            "epoll",
+            "--threads",
+            "3",
+            "--state",
+            "/s",
+            "--log-file",
+            "/l",
+            "--die-with-parent",
         ];
         let mut args = sample(&ABOUT, &words);
         let mut flags = Flags::default();

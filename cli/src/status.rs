@@ -79,7 +79,10 @@ pub(crate) fn command(args: &mut Args) -> Result<u8, Halt> {
             if json {
                 print_json(&why)?;
             }
-            return Err(Fault::new(Kind::NoDaemon, "weir is not running").because(why.why).hint(START).into());
+            return Err(Fault::new(Kind::NoDaemon, "weir is not running")
+                .because(why.why)
+                .hint(START)
+                .into());
         }
     }
     Ok(exit::OK)

@@ -185,7 +185,9 @@ mod tests {
 
     #[test]
     fn hosts_are_names_or_addresses() {
-        for (text, spelled) in [("proxy.test", "proxy.test"), ("10.0.0.1", "10.0.0.1"), ("fd00::1", "[fd00::1]")] {
+        for (text, spelled) in
+            [("proxy.test", "proxy.test"), ("10.0.0.1", "10.0.0.1"), ("fd00::1", "[fd00::1]")]
+        {
             assert_eq!(host(text).unwrap(), spelled);
         }
         assert_eq!(host("[fd00::1]").unwrap(), "[fd00::1]");
@@ -196,10 +198,15 @@ mod tests {
 
     #[test]
     fn names_become_portable_or_are_refused() {
-        assert_eq!(no_proxy("corp.test, .db.test,").unwrap(), ["corp.test", ".corp.test", "db.test", ".db.test"]);
+        assert_eq!(
+            no_proxy("corp.test, .db.test,").unwrap(),
+            ["corp.test", ".corp.test", "db.test", ".db.test"]
+        );
         assert_eq!(no_proxy("10.0.0.7,fd00::1,localhost").unwrap(), ["10.0.0.7", "fd00::1", "localhost"]);
         assert!(no_proxy("").unwrap().is_empty());
-        for names in ["*", "*.corp.test", "corp.test:80", "[::1]", "10.0.0.0/8", "a b", "http://a.test", "a..b"] {
+        for names in
+            ["*", "*.corp.test", "corp.test:80", "[::1]", "10.0.0.0/8", "a b", "http://a.test", "a..b"]
+        {
             assert!(no_proxy(names).is_err(), "{names}");
         }
     }

@@ -10,7 +10,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, fsync, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, fstat, fsync, mkdirat, openat, renameat, statat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -233,7 +235,8 @@ impl AsFd for Folder {
     }
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 fn is_symlink(path: &Path) -> bool {
@@ -243,7 +246,10 @@ fn is_symlink(path: &Path) -> bool {
 fn check_ours(stat: &Stat) -> Result<(), FolderError> {
     let us = geteuid().as_raw();
     if stat.st_uid != us {
-        return Err(FolderError::Untrusted(format!("it belongs to uid {}, not to us (uid {us})", stat.st_uid)));
+        return Err(FolderError::Untrusted(format!(
+            "it belongs to uid {}, not to us (uid {us})",
+            stat.st_uid
+        )));
     }
     if stat.st_mode & 0o022 != 0 {
         let mode = stat.st_mode & 0o7777;

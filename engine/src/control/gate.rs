@@ -182,7 +182,9 @@ impl Report {
         let place = question.state.display();
         match question.expected.run_id() {
             Some(id) => self.why.push(format!("run {id} was expected, and there is no state in {place}")),
-            None if traces => self.why.push(format!("runs have left traces in {place}, but its state is gone")),
+            None if traces => {
+                self.why.push(format!("runs have left traces in {place}, but its state is gone"))
+            }
             None => {
                 self.why.push(format!("no daemon was ever started on {place}"));
                 return self;
@@ -221,7 +223,9 @@ impl Report {
         self.compare(state, run.as_ref(), ending);
         if !matches!(question.expected, Expected::Exactly(_)) {
             for id in &state.abandoned {
-                self.doubtful(format!("run {id} of the same job never came to its end, and this one followed it"));
+                self.doubtful(format!(
+                    "run {id} of the same job never came to its end, and this one followed it"
+                ));
             }
         }
         if let (Finding::NoRun, Some(totals)) = (self.finding, &self.totals) {
@@ -243,7 +247,8 @@ impl Report {
                 if let Some(process) = process
                     && !poll::readable(&process, EXIT_GRACE)
                 {
-                    self.warnings.push(format!("the daemon (pid {}) has answered but not ended yet", state.pid));
+                    self.warnings
+                        .push(format!("the daemon (pid {}) has answered but not ended yet", state.pid));
                 }
                 let Stopped { is_final, why, ending, .. } = *stopped;
                 self.is_final = is_final;
@@ -277,7 +282,9 @@ impl Report {
                 }
             }
             (Some(Err(why)), _) => self.doubtful(why.clone()),
-            (_, None) if self.is_final => self.doubtful("the final state does not say how the run ended".into()),
+            (_, None) if self.is_final => {
+                self.doubtful("the final state does not say how the run ended".into())
+            }
             _ => {}
         }
         if let Some(Ok(Verified { tally: Tally { totals, violations }, .. })) = journal {

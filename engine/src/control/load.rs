@@ -11,10 +11,12 @@ use std::io::{self, Read};
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::fault::{Fault, Kind};
 use crate::limits::{PEM_BYTES_MAX, POLICY_BYTES_MAX, SECRET_BYTES_MAX};
 use crate::policy::config::{FileRef, SecretRef, Upstream};
 use crate::policy::reader::Place;
@@ -35,22 +37,11 @@ pub struct Overrides {
 #[derive(Debug)]
 pub struct Loaded {
     /// The policy; its `config().listen.http` is where to listen, `notices()` what to say.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// Certificates of `tls.extra_roots`, DER: trusted for every parent beside the system's.
     pub extra_roots: Vec<Vec<u8>>,
     /// What people should know and is no error.
     pub notices: Vec<String>,
-}
-
-/// One thing that keeps a policy from being in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The place and what is wrong, one line.
-    pub error: String,
-    /// Why, where there is more to say.
-    pub cause: Option<String>,
-    /// The way out.
-    pub hint: Option<String>,
 }
 
 /// Why there is no policy. Displays as lines `error: …`, `caused by: …`, `hint: …`.
@@ -62,20 +53,29 @@ pub struct LoadError {
 
 impl LoadError {
     fn one(error: impl Into<String>, cause: Option<String>, hint: &str) -> Self {
-        let hint = (!hint.is_empty()).then(|| hint.to_owned());
-        Self { faults: vec![Fault { error: error.into(), cause, hint }] }
+        let mut fault = Fault::new(Kind::Config, error);
+        fault.causes.extend(cause);
+        fault.hint = (!hint.is_empty()).then(|| hint.to_owned());
+        Self { faults: vec![fault] }
+    }
+
+    /// The first fault, with the others beside it.
+    pub fn into_fault(self) -> Fault {
+        let mut faults = self.faults.into_iter();
+        let first = faults.next().unwrap_or_else(|| Fault::new(Kind::Config, "the policy cannot be loaded"));
+        Fault { also: faults.collect(), ..first }
     }
 }
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, Fault { error, cause, hint }) in self.faults.iter().enumerate() {
+        for (i, fault) in self.faults.iter().enumerate() {
             let newline = if i == 0 { "" } else { "\n" };
-            write!(f, "{newline}error: {error}")?;
-            if let Some(cause) = cause {
+            write!(f, "{newline}error: {}", fault.error)?;
+            for cause in &fault.causes {
                 write!(f, "\ncaused by: {cause}")?;
             }
-            if let Some(hint) = hint {
+            if let Some(hint) = &fault.hint {
                 write!(f, "\nhint: {hint}")?;
             }
         }
@@ -87,15 +87,14 @@ impl std::error::Error for LoadError {}
 
 impl From<ConfigError> for LoadError {
     fn from(error: ConfigError) -> Self {
-        let fault = |problem: &crate::policy::Problem| Fault {
-            error: error.line(problem),
-            cause: None,
-            hint: problem.hint.clone(),
+        let fault = |problem: &crate::policy::Problem| {
+            let mut fault = Fault::new(Kind::Config, error.line(problem));
+            fault.hint.clone_from(&problem.hint);
+            fault
         };
         let mut faults: Vec<Fault> = error.problems.iter().map(fault).collect();
         if error.more > 0 {
-            let error = format!("{}: {} more problems", error.name, error.more);
-            faults.push(Fault { error, cause: None, hint: None });
+            faults.push(Fault::new(Kind::Config, format!("{}: {} more problems", error.name, error.more)));
         }
         Self { faults }
     }
@@ -140,7 +139,7 @@ pub fn load(
     let environment = Environment { materials, ..Environment::from_variables(variable) };
     let policy = Policy::new(config, &environment)?;
     notices.extend(policy.notices().iter().cloned());
-    Ok(Loaded { policy, extra_roots, notices })
+    Ok(Loaded { policy: Arc::new(policy), extra_roots, notices })
 }
 
 fn policy_text(path: &Path) -> Result<String, LoadError> {
@@ -250,11 +249,8 @@ impl References<'_> {
 
     fn fault(&mut self, place: Place, key: &str, problem: String, cause: &str, hint: &str) {
         let Place { line, column } = place;
-        self.faults.push(Fault {
-            error: format!("{}:{line}:{column}: {key}: {problem}", self.source),
-            cause: Some(cause.to_owned()),
-            hint: Some(hint.to_owned()),
-        });
+        let error = format!("{}:{line}:{column}: {key}: {problem}", self.source);
+        self.faults.push(Fault::new(Kind::Config, error).because(cause).hint(hint));
     }
 }
 

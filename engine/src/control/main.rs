@@ -14,23 +14,24 @@ use std::time::{Duration, Instant};
 
 use super::fault::{Fault, Kind};
 use super::folder::Folder;
-use super::placeholder::journal::Journal;
-use super::placeholder::policy::load::{self, Loaded, Overrides};
+use super::journal::Journal;
+use super::load::{self, Loaded, Overrides};
 use super::log;
 use super::poll::ask_until;
 use super::process;
 use super::protocol::Status;
-use super::placeholder::resolve::Resolver;
+use super::resolve::Resolver;
 use super::runs::Runs;
-use super::serve::{Daemon, Run};
 pub use super::serve::End;
+use super::serve::{Daemon, Run};
 use super::signals::Signals;
 use super::socket::ControlSocket;
 use super::standing::{Standing, standing};
 use super::state::{self, CONTROL_SOCKET, JOURNAL_FILE, Lock, PolicyName, State, StateDir};
 use crate::audit::record::RunHeader;
-use super::placeholder::driver::{self, Choice, Driver, DriverOptions};
-use super::placeholder::policy::{Environment, Mode, Policy};
+use crate::driver::{self, Choice, Driver, DriverOptions};
+use crate::error::Code;
+use crate::policy::{Mode, Policy};
 
 /// A start waits this long for a lock that is held although no daemon answers: another start is on its way, or the
 /// last daemon is about to end.
@@ -57,8 +58,8 @@ pub struct Options {
     pub die_with_parent: bool,
     /// The CI job.
     pub job: Option<String>,
-    /// What the environment says about proxies.
-    pub environment: Environment,
+    /// Looks a variable of the environment up: proxies, and what the policy refers to.
+    pub variable: fn(&str) -> Option<String>,
     /// Version of the program.
     pub version: &'static str,
     /// Hash of the sources that it was built from.
@@ -176,19 +177,18 @@ fn assemble<'a>(
     let Beginning { options, dir, loaded, started, signals, parent } = beginning;
     let journal = begin_journal(options, &loaded.policy, &state, &folder)?;
     let resolver = Resolver::start().map_err(|error| internal("cannot start the resolver", &error))?;
-    let driver = begin_driver(options, &loaded.policy, &state, listener, &journal, &resolver)?;
+    let mut driver = begin_driver(options, &loaded.policy, listener, &journal, &resolver)?;
     let control = match ControlSocket::bind(dir.folder(), CONTROL_SOCKET) {
         Ok(control) => control,
         Err(error) => {
             driver.halt();
-            driver.join();
             return Err(internal(&format!("cannot listen on {}", state.control.display()), &error));
         }
     };
     let run = Run {
         version: options.version,
         build_id: options.build_id,
-        warnings: loaded.policy.blind_spots(),
+        warnings: loaded.notices.iter().cloned().chain(loaded.policy.blind_spots()).collect(),
         dir,
         folder,
         state,
@@ -213,7 +213,7 @@ fn begin_journal(options: &Options, policy: &Policy, state: &State, run: &Folder
         policy: state.policy.digest.as_str().into(),
         build: format!("weir {} ({})", options.version, options.build_id).into(),
         mode: state.mode.as_str().into(),
-        gate: policy.gate(),
+        gate: Code::ALL.iter().copied().filter(|&code| policy.counts(code)).collect(),
     };
     Journal::start(file, &header).map_err(|error| cannot(&error))
 }
@@ -221,7 +221,6 @@ fn begin_journal(options: &Options, policy: &Policy, state: &State, run: &Folder
 fn begin_driver(
     options: &Options,
     policy: &Arc<Policy>,
-    state: &State,
     listener: TcpListener,
     journal: &Journal,
     resolver: &Resolver,
@@ -233,7 +232,6 @@ fn begin_driver(
         policy: Arc::clone(policy),
         journal: journal.clone(),
         resolver: resolver.clone(),
-        run_id: state.run_id.as_str().into(),
     })
     .map_err(|error| {
         internal("cannot start the driver", &error).hint("--driver epoll runs where io_uring is not allowed")
@@ -288,8 +286,8 @@ fn parent() -> Result<Option<OwnedFd>, Fault> {
 }
 
 fn load_policy(options: &Options) -> Result<Loaded, Fault> {
-    let overrides = Overrides { mode: options.mode };
-    load::load(options.config.as_deref(), &overrides, &options.environment).map_err(load::LoadError::into_fault)
+    let overrides = Overrides { mode: options.mode, ..Overrides::default() };
+    load::load(options.config.as_deref(), &overrides, &options.variable).map_err(load::LoadError::into_fault)
 }
 
 /// Binds before anything slow where the port is known without the policy: whoever fixed it dials at once.
@@ -303,7 +301,7 @@ fn bind_early(options: &Options) -> Result<Option<TcpListener>, Fault> {
 
 /// The listener: what the command line says, else what the policy says, else a free port of 127.0.0.1.
 fn bind(options: &Options, policy: &Policy, early: Option<TcpListener>) -> Result<TcpListener, Fault> {
-    let listen_key = policy.listen();
+    let listen_key = &policy.config().listen;
     let host = options.host.unwrap_or(listen_key.http.ip());
     let address = SocketAddr::new(host, options.port.unwrap_or(listen_key.http.port()));
     if !host.is_loopback() && !listen_key.allow_remote {
@@ -327,8 +325,9 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Fault> {
         Ok(listener)
     });
     listener.map_err(|error| {
-        internal(&format!("cannot listen on {address}"), &error)
-            .hint("--port 0 takes a free port; --port N, WEIR_PORT or listen.http in the policy name another one")
+        internal(&format!("cannot listen on {address}"), &error).hint(
+            "--port 0 takes a free port; --port N, WEIR_PORT or listen.http in the policy name another one",
+        )
     })
 }
 

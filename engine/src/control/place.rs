@@ -88,7 +88,10 @@ mod tests {
 
     #[test]
     fn an_empty_variable_is_unset() {
-        assert_eq!(state_place(None, from(&[("WEIR_STATE", ""), ("TMPDIR", "")]), 0), Path::new("/tmp/weir-0"));
+        assert_eq!(
+            state_place(None, from(&[("WEIR_STATE", ""), ("TMPDIR", "")]), 0),
+            Path::new("/tmp/weir-0")
+        );
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, getppid, getrlimit, pidfd_open, set_dumpable_behavior,
-    setrlimit, umask,
+    DumpableBehavior, Pid, PidfdFlags, Resource, Rlimit, getppid, getrlimit, pidfd_open,
+    set_dumpable_behavior, setrlimit, umask,
 };
 
 /// When a process started, in clock ticks since boot (proc(5), field 22 of stat); `None` when there is none.

@@ -13,21 +13,19 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use super::folder::{Folder, FolderError};
-use super::placeholder::journal::Journal;
+use super::journal::Journal;
 use super::log;
 use super::poll;
 use super::protocol::{Answer, Bytes, Connections, DriverStatus, Request, Status, Stopped};
-use super::placeholder::resolve::Resolver;
+use super::resolve::Resolver;
 use super::signals::Signals;
 use super::socket::{ControlSocket, Reply};
 use super::state::{CONTROL_SOCKET, Delivery, Ending, SCHEMA, State, StateDir};
-use super::placeholder::driver::Driver;
+use crate::driver::Driver;
 use crate::limits::DRAIN_DEADLINE;
 
 /// How often the cores are asked whether they are done, while they drain.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
-/// What the cores may take to cut what is left, once the drain's deadline has come.
-const CUT_GRACE: Duration = Duration::from_secs(2);
 /// Time for what is in flight when the parent has ended: its jobs have ended with it.
 const ORPHAN_DRAIN: Duration = Duration::from_secs(2);
 /// Those who asked to stop get this long to take their answer.
@@ -45,7 +43,6 @@ pub enum End {
 }
 
 /// A running daemon: what it hears, and the run.
-#[derive(Debug)]
 pub(super) struct Daemon<'a> {
     pub(super) signals: Signals,
     pub(super) parent: Option<OwnedFd>,
@@ -54,7 +51,6 @@ pub(super) struct Daemon<'a> {
 }
 
 /// A run under way.
-#[derive(Debug)]
 pub(super) struct Run<'a> {
     pub(super) version: &'static str,
     pub(super) build_id: &'static str,
@@ -77,17 +73,16 @@ enum Phase {
 }
 
 impl Phase {
-    /// Begins the drain, or shortens it; nothing lengthens it.
-    fn drain(&mut self, now: Instant, time: Duration) -> Option<Instant> {
+    /// Begins the drain, or shortens it; nothing lengthens it. Says whether it begins.
+    fn drain(&mut self, now: Instant, time: Duration) -> bool {
         let wanted = now + time.min(DRAIN_MAX);
+        let begins = *self == Phase::Serving;
         match *self {
-            Phase::Draining { until } if until <= wanted => None,
-            Phase::Cut => None,
-            Phase::Serving | Phase::Draining { .. } => {
-                *self = Phase::Draining { until: wanted };
-                Some(wanted)
-            }
+            Phase::Serving => *self = Phase::Draining { until: wanted },
+            Phase::Draining { until } => *self = Phase::Draining { until: until.min(wanted) },
+            Phase::Cut => {}
         }
+        begins
     }
 }
 
@@ -95,7 +90,9 @@ impl Daemon<'_> {
     /// Serves until it is stopped.
     pub(super) fn serve(mut self) -> End {
         for id in &self.run.state.abandoned {
-            log::line(&format!("run {id} of the same job was found unfinished; the gate of this run will say so"));
+            log::line(&format!(
+                "run {id} of the same job was found unfinished; the gate of this run will say so"
+            ));
         }
         let mut phase = Phase::Serving;
         let mut signalled = 0_usize;
@@ -107,7 +104,7 @@ impl Daemon<'_> {
             match phase {
                 Phase::Serving => {}
                 Phase::Draining { until } => {
-                    if self.run.driver.is_drained() || Instant::now() > until + CUT_GRACE {
+                    if self.run.driver.is_drained() || Instant::now() >= until {
                         return self.end(None);
                     }
                 }
@@ -211,17 +208,16 @@ impl Run<'_> {
     }
 
     /// Ends without a word: the start has failed.
-    pub(super) fn give_up(self) {
+    pub(super) fn give_up(mut self) {
         self.driver.halt();
-        self.driver.join();
         self.resolver.stop();
         drop(self.journal.seal());
     }
 
     fn drain(&self, phase: &mut Phase, time: Duration, cause: &str) {
-        if let Some(until) = phase.drain(Instant::now(), time) {
+        if phase.drain(Instant::now(), time) {
             log::line(&format!("draining for {cause}, at most {} s", time.as_secs()));
-            self.driver.drain(until);
+            self.driver.drain();
         }
     }
 
@@ -256,9 +252,9 @@ impl Run<'_> {
             journal: self.state.journal.clone(),
             job: self.state.job.clone(),
             connections: Connections {
-                open: counters.open,
+                open: counters.open as u64,
                 total: counters.total,
-                tunnels: counters.tunnels,
+                tunnels: counters.tunnels as u64,
                 refused: counters.refused,
             },
             bytes: Bytes { up: counters.up, down: counters.down },
@@ -271,7 +267,6 @@ impl Run<'_> {
     /// Cuts what is left, flushes, seals, and writes the last state.
     fn end(mut self, cut: Option<String>) -> Stopped {
         self.driver.halt();
-        self.driver.join();
         self.resolver.stop();
         let delivery = flush();
         let sealed = self.journal.seal();
@@ -311,7 +306,8 @@ fn say_farewell(control: &mut ControlSocket) {
         if let Some(listener) = ready.first_mut() {
             *listener = PollFlags::empty();
         }
-        control.serve(&ready, Instant::now(), |_| Reply::Now(Answer::Refused { why: "the run is over".into() }));
+        control
+            .serve(&ready, Instant::now(), |_| Reply::Now(Answer::Refused { why: "the run is over".into() }));
     }
 }
 
@@ -324,13 +320,16 @@ mod tests {
         let now = Instant::now();
         let seconds = Duration::from_secs;
         let mut phase = Phase::Serving;
-        assert_eq!(phase.drain(now, seconds(30)), Some(now + seconds(30)));
-        assert_eq!(phase.drain(now, seconds(60)), None);
-        assert_eq!(phase.drain(now, seconds(2)), Some(now + seconds(2)));
-        assert_eq!(phase.drain(now, seconds(2)), None);
+        assert!(phase.drain(now, seconds(30)));
+        assert!(!phase.drain(now, seconds(60)));
+        assert_eq!(phase, Phase::Draining { until: now + seconds(30) });
+        assert!(!phase.drain(now, seconds(2)));
+        assert_eq!(phase, Phase::Draining { until: now + seconds(2) });
         phase = Phase::Cut;
-        assert_eq!(phase.drain(now, seconds(1)), None);
+        assert!(!phase.drain(now, seconds(1)));
+        assert_eq!(phase, Phase::Cut);
         phase = Phase::Serving;
-        assert_eq!(phase.drain(now, Duration::MAX), Some(now + DRAIN_MAX));
+        assert!(phase.drain(now, Duration::MAX));
+        assert_eq!(phase, Phase::Draining { until: now + DRAIN_MAX });
     }
 }

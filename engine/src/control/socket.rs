@@ -146,7 +146,8 @@ impl ControlSocket {
 /// The kernel says who is at the other end: we ourselves, or root.
 fn is_trusted(stream: &UnixStream) -> bool {
     let us = rustix::process::geteuid();
-    rustix::net::sockopt::socket_peercred(stream.as_fd()).is_ok_and(|peer| peer.uid == us || peer.uid.is_root())
+    rustix::net::sockopt::socket_peercred(stream.as_fd())
+        .is_ok_and(|peer| peer.uid == us || peer.uid.is_root())
 }
 
 impl Client {

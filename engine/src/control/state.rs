@@ -162,9 +162,12 @@ impl StateDir {
     /// A fault that names the file, when it cannot be opened or trusted.
     pub fn try_lock(&self) -> Result<Option<Lock>, Fault> {
         let fault = |error: &dyn std::fmt::Display| {
-            Fault::new(Kind::Internal, format!("cannot lock {}", self.folder.path().join(LOCK_FILE).display()))
-                .because(error)
-                .hint("remove what stands there, or choose another directory with --state")
+            Fault::new(
+                Kind::Internal,
+                format!("cannot lock {}", self.folder.path().join(LOCK_FILE).display()),
+            )
+            .because(error)
+            .hint("remove what stands there, or choose another directory with --state")
         };
         let file = self.folder.open_lasting(LOCK_FILE).map_err(|error| fault(&error))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
