@@ -36,8 +36,6 @@ pub struct Overrides {
 pub struct Loaded {
     /// The policy; its `config().listen.http` is where to listen, `notices()` what to say.
     pub policy: Policy,
-    /// Certificates of `tls.extra_roots`, DER: trusted for every parent beside the system's.
-    pub extra_roots: Vec<Vec<u8>>,
     /// What people should know and is no error.
     pub notices: Vec<String>,
 }
@@ -137,10 +135,10 @@ pub fn load(
     if !faults.is_empty() {
         return Err(LoadError { faults });
     }
-    let environment = Environment { materials, ..Environment::from_variables(variable) };
+    let environment = Environment { materials, extra_roots, ..Environment::from_variables(variable) };
     let policy = Policy::new(config, &environment)?;
     notices.extend(policy.notices().iter().cloned());
-    Ok(Loaded { policy, extra_roots, notices })
+    Ok(Loaded { policy, notices })
 }
 
 fn policy_text(path: &Path) -> Result<String, LoadError> {
@@ -416,9 +414,8 @@ mod tests {
         let text = "[tls]\nextra_roots = [\"ca.pem\"]\n[upstream]\ndefault = \"corp\"\n[upstream.corp]\nurl = \"https://p.test\"\nca_file = \"ca.pem\"\nauth_ref = \"file:auth\"\n";
         let folder = folder(&[("weir.toml", text.as_bytes()), ("ca.pem", &pem), ("auth", b"u:p\n")]);
         let loaded = loaded(&folder, &[]).unwrap();
-        assert_eq!(loaded.extra_roots, [der.clone()]);
         let parent = parent_of(&loaded);
-        assert_eq!(parent.roots, [der]);
+        assert_eq!(parent.roots, [der.clone(), der], "ca_file, then extra_roots");
         assert_eq!(parent.basic.unwrap().header_value(), "Basic dTpw");
     }
 

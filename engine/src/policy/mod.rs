@@ -23,6 +23,7 @@ pub mod flight;
 pub mod guard;
 pub mod host_rule;
 pub mod keys;
+pub mod no_proxy;
 pub mod parents;
 pub mod ranges;
 pub mod reader;
@@ -434,5 +435,7 @@ impl Ruling {
     }
 }
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;
