@@ -11,47 +11,36 @@ use std::io::{self, Read};
 use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::fault::{Fault, Kind};
 use crate::limits::{PEM_BYTES_MAX, POLICY_BYTES_MAX, SECRET_BYTES_MAX};
 use crate::policy::config::{FileRef, SecretRef, Upstream};
 use crate::policy::reader::Place;
-use crate::policy::{Basic, Complaint, Config, ConfigError, Environment, Material, Mode, Policy, Preset};
+use crate::policy::{
+    Basic, Complaint, Config, ConfigError, Environment, Material, Mode, Policy, Preset, Problem,
+};
 
 /// What the command line says over the file.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Overrides {
     /// `--mode`.
     pub mode: Option<Mode>,
-    /// `--host`.
+    /// `--host`. (`--port` changes no decision, so it is no matter of the policy and its digest.)
     pub host: Option<IpAddr>,
-    /// `--port`.
-    pub port: Option<u16>,
 }
 
-/// A policy in force with what belongs to it.
+/// A policy in force.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The policy; its `config().listen.http` is where to listen, `notices()` what to say.
-    pub policy: Policy,
-    /// What people should know and is no error.
-    pub notices: Vec<String>,
+    /// Its `config().listen.http` is where to listen, `notices()` what to say.
+    pub policy: Arc<Policy>,
 }
 
-/// One thing that keeps a policy from being in force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The place and what is wrong, one line.
-    pub error: String,
-    /// Why, where there is more to say.
-    pub cause: Option<String>,
-    /// The way out.
-    pub hint: Option<String>,
-}
-
-/// Why there is no policy. Displays as lines `error: …`, `caused by: …`, `hint: …`.
+/// Why there is no policy. Displays as lines `error: …`, `caused by: …`, `hint: …`, again for each fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadError {
     /// Never empty; by place where they are of one file.
@@ -60,17 +49,34 @@ pub struct LoadError {
 
 impl LoadError {
     fn one(error: impl Into<String>, cause: Option<String>, hint: &str) -> Self {
-        let hint = (!hint.is_empty()).then(|| hint.to_owned());
-        Self { faults: vec![Fault { error: error.into(), cause, hint }] }
+        Self { faults: vec![fault(error, cause, hint)] }
     }
+
+    /// The faults as one: the first with its cause and hint, the others as causes.
+    pub fn into_fault(self) -> Fault {
+        let mut faults = self.faults.into_iter();
+        let mut first = faults.next().unwrap_or_else(|| fault("there is no policy", None, ""));
+        for Fault { error, causes, hint, .. } in faults {
+            let causes: String = causes.iter().map(|cause| format!(": {cause}")).collect();
+            let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+            first = first.because(format!("also {error}{causes}{hint}"));
+        }
+        first
+    }
+}
+
+fn fault(error: impl Into<String>, cause: Option<String>, hint: &str) -> Fault {
+    let mut fault = Fault::new(Kind::Config, error);
+    fault.causes.extend(cause);
+    if hint.is_empty() { fault } else { fault.hint(hint) }
 }
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, Fault { error, cause, hint }) in self.faults.iter().enumerate() {
+        for (i, Fault { error, causes, hint, .. }) in self.faults.iter().enumerate() {
             let newline = if i == 0 { "" } else { "\n" };
             write!(f, "{newline}error: {error}")?;
-            if let Some(cause) = cause {
+            for cause in causes {
                 write!(f, "\ncaused by: {cause}")?;
             }
             if let Some(hint) = hint {
@@ -85,15 +91,10 @@ impl std::error::Error for LoadError {}
 
 impl From<ConfigError> for LoadError {
     fn from(error: ConfigError) -> Self {
-        let fault = |problem: &crate::policy::Problem| Fault {
-            error: error.line(problem),
-            cause: None,
-            hint: problem.hint.clone(),
-        };
-        let mut faults: Vec<Fault> = error.problems.iter().map(fault).collect();
+        let of = |problem: &Problem| fault(error.line(problem), None, problem.hint.as_deref().unwrap_or(""));
+        let mut faults: Vec<Fault> = error.problems.iter().map(of).collect();
         if error.more > 0 {
-            let error = format!("{}: {} more problems", error.name, error.more);
-            faults.push(Fault { error, cause: None, hint: None });
+            faults.push(fault(format!("{}: {} more problems", error.name, error.more), None, ""));
         }
         Self { faults }
     }
@@ -105,14 +106,23 @@ impl From<Complaint> for LoadError {
     }
 }
 
-/// Loads the policy file, or preset `ci` where there is none. `variable` looks up the environment: the proxy
-/// variables, `WEIR_PROXY`, and what `env:` references name.
+/// Loads the policy file, or preset `ci` where there is none. `env:` references are looked up in the environment
+/// of this process.
 ///
 /// # Errors
 /// All that is wrong with the file, else all that is wrong with what it refers to.
 pub fn load(
     path: Option<&Path>,
     overrides: &Overrides,
+    environment: &Environment,
+) -> Result<Loaded, LoadError> {
+    load_with(path, overrides, environment, &|name| std::env::var(name).ok())
+}
+
+fn load_with(
+    path: Option<&Path>,
+    overrides: &Overrides,
+    environment: &Environment,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, LoadError> {
     let mut config = match path {
@@ -123,22 +133,18 @@ pub fn load(
     if let Some(host) = overrides.host {
         config.listen.http.set_ip(host);
     }
-    if let Some(port) = overrides.port {
-        config.listen.http.set_port(port);
-    }
     let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
     let mut references =
         References { source: &config.source, folder, variable, faults: Vec::new(), notices: Vec::new() };
-    let extra_roots = references.extra_roots(&config.extra_roots);
-    let materials = references.materials(&config.upstream.named);
-    let References { faults, mut notices, .. } = references;
+    let mut environment = environment.clone();
+    environment.extra_roots.extend(references.extra_roots(&config.extra_roots));
+    environment.materials.extend(references.materials(&config.upstream.named));
+    let References { faults, notices, .. } = references;
     if !faults.is_empty() {
         return Err(LoadError { faults });
     }
-    let environment = Environment { materials, extra_roots, ..Environment::from_variables(variable) };
-    let policy = Policy::new(config, &environment)?;
-    notices.extend(policy.notices().iter().cloned());
-    Ok(Loaded { policy, notices })
+    environment.notices.extend(notices);
+    Ok(Loaded { policy: Arc::new(Policy::new(config, &environment)?) })
 }
 
 fn policy_text(path: &Path) -> Result<String, LoadError> {
@@ -248,11 +254,8 @@ impl References<'_> {
 
     fn fault(&mut self, place: Place, key: &str, problem: String, cause: &str, hint: &str) {
         let Place { line, column } = place;
-        self.faults.push(Fault {
-            error: format!("{}:{line}:{column}: {key}: {problem}", self.source),
-            cause: Some(cause.to_owned()),
-            hint: Some(hint.to_owned()),
-        });
+        let error = format!("{}:{line}:{column}: {key}: {problem}", self.source);
+        self.faults.push(fault(error, Some(cause.to_owned()), hint));
     }
 }
 
@@ -338,7 +341,8 @@ mod tests {
     fn loaded(folder: &TempDir, variables: &[(&str, &str)]) -> Result<Loaded, LoadError> {
         let look =
             |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned());
-        load(Some(&folder.path().join("weir.toml")), &Overrides::default(), &look)
+        let environment = Environment::from_variables(look);
+        load_with(Some(&folder.path().join("weir.toml")), &Overrides::default(), &environment, &look)
     }
 
     fn certificate() -> (Vec<u8>, Vec<u8>) {
@@ -354,14 +358,13 @@ mod tests {
 
     #[test]
     fn without_a_file_it_is_preset_ci_with_overrides() {
-        let overrides =
-            Overrides { mode: Some(Mode::Audit), host: Some("127.0.0.2".parse().unwrap()), port: Some(3128) };
-        let loaded = load(None, &overrides, &|_| None).unwrap();
+        let overrides = Overrides { mode: Some(Mode::Audit), host: Some("127.0.0.2".parse().unwrap()) };
+        let loaded = load(None, &overrides, &Environment::default()).unwrap();
         assert_eq!(loaded.policy.source(), "preset:ci");
         assert_eq!(loaded.policy.mode(), Mode::Audit);
-        assert_eq!(loaded.policy.config().listen.http.to_string(), "127.0.0.2:3128");
+        assert_eq!(loaded.policy.config().listen.http.to_string(), "127.0.0.2:0");
         let remote = Overrides { host: Some("0.0.0.0".parse().unwrap()), ..Overrides::default() };
-        let error = load(None, &remote, &|_| None).unwrap_err().to_string();
+        let error = load(None, &remote, &Environment::default()).unwrap_err().to_string();
         assert!(error.contains("0.0.0.0 is not a loopback address\nhint: "), "{error}");
     }
 
@@ -381,7 +384,8 @@ mod tests {
         ];
         for (name, words, hint) in cases {
             let path = if name.is_empty() { folder.path().to_owned() } else { folder.path().join(name) };
-            let error = load(Some(&path), &Overrides::default(), &|_| None).unwrap_err().to_string();
+            let error =
+                load(Some(&path), &Overrides::default(), &Environment::default()).unwrap_err().to_string();
             assert!(error.starts_with("error: ") && error.contains(words) && error.contains(hint), "{error}");
         }
     }
@@ -475,7 +479,11 @@ mod tests {
         let text = "[upstream.c]\nurl = \"https://p.test\"\nca_file = \"ca.pem\"\nca_optional = true\n";
         let missing = folder(&[("weir.toml", text.as_bytes())]);
         let found = loaded(&missing, &[]).unwrap();
-        assert!(found.notices.iter().any(|line| line.contains("ca_optional")), "{:?}", found.notices);
+        assert!(
+            found.policy.notices().iter().any(|line| line.contains("ca_optional")),
+            "{:?}",
+            found.policy.notices()
+        );
         let broken = folder(&[("weir.toml", text.as_bytes()), ("ca.pem", b"junk")]);
         assert!(loaded(&broken, &[]).is_err());
     }
@@ -490,6 +498,8 @@ mod tests {
         );
         let odd =
             loaded(&folder, &[("NO_PROXY", "a.test,192.168.*"), ("https_proxy", "http://p.test:1")]).unwrap();
-        assert!(odd.notices.iter().any(|line| line.contains("NO_PROXY") && line.contains("192.168.*")));
+        assert!(
+            odd.policy.notices().iter().any(|line| line.contains("NO_PROXY") && line.contains("192.168.*"))
+        );
     }
 }

@@ -158,6 +158,7 @@ pub struct Policy {
     observe_rule: Arc<str>,
     fixed: FixedNames,
     parents: Parents,
+    notices: Vec<String>,
 }
 
 /// A route, or the default, ready to decide.
@@ -194,6 +195,7 @@ impl Policy {
             ports: keys.ports.clone().unwrap_or_else(|| reach.default_ports()),
             deny_ports: keys.deny_ports.clone(),
         };
+        let parents = Parents::new(&config, environment)?;
         let canonical = config.canonical();
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, canonical.as_bytes());
         Ok(Self {
@@ -205,7 +207,8 @@ impl Policy {
             guard_rule: "guard".into(),
             observe_rule: "observe".into(),
             fixed: FixedNames::new(&config.resolve),
-            parents: Parents::new(&config, environment)?,
+            notices: [&environment.notices[..], &parents.notices[..]].concat(),
+            parents,
             config,
         })
     }
@@ -321,9 +324,9 @@ impl Policy {
         &self.config.source
     }
 
-    /// What people should know when the proxy starts: variables and entries that were left out.
+    /// What people should know when the proxy starts: variables, entries and files that were left out.
     pub fn notices(&self) -> &[String] {
-        &self.parents.notices
+        &self.notices
     }
 
     /// The parent proxies in use.
