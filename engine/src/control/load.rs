@@ -20,27 +20,27 @@ use super::fault::{Fault, Kind};
 use crate::limits::{PEM_BYTES_MAX, POLICY_BYTES_MAX, SECRET_BYTES_MAX};
 use crate::policy::config::{FileRef, SecretRef, Upstream};
 use crate::policy::reader::Place;
-use crate::policy::{
-    Basic, Complaint, Config, ConfigError, Environment, Material, Mode, Policy, Preset, Problem,
-};
+use crate::policy::{Basic, Complaint, Config, ConfigError, Environment, Material, Mode, Policy, Preset};
 
 /// What the command line says over the file.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Overrides {
     /// `--mode`.
     pub mode: Option<Mode>,
-    /// `--host`. (`--port` changes no decision, so it is no matter of the policy and its digest.)
+    /// `--host`: the reach follows the listener. (`--port` changes no decision, so it is no matter of the policy.)
     pub host: Option<IpAddr>,
 }
 
-/// A policy in force.
+/// A policy in force with what belongs to it.
 #[derive(Debug)]
 pub struct Loaded {
-    /// Its `config().listen.http` is where to listen, `notices()` what to say.
+    /// The policy; its `config().listen.http` is where to listen.
     pub policy: Arc<Policy>,
+    /// What people should know and is no error; the policy's own notices are among them.
+    pub notices: Vec<String>,
 }
 
-/// Why there is no policy. Displays as lines `error: …`, `caused by: …`, `hint: …`, again for each fault.
+/// Why there is no policy. Displays as lines `error: …`, `caused by: …`, `hint: …`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadError {
     /// Never empty; by place where they are of one file.
@@ -49,37 +49,29 @@ pub struct LoadError {
 
 impl LoadError {
     fn one(error: impl Into<String>, cause: Option<String>, hint: &str) -> Self {
-        Self { faults: vec![fault(error, cause, hint)] }
+        let mut fault = Fault::new(Kind::Config, error);
+        fault.causes.extend(cause);
+        fault.hint = (!hint.is_empty()).then(|| hint.to_owned());
+        Self { faults: vec![fault] }
     }
 
-    /// The faults as one: the first with its cause and hint, the others as causes.
+    /// The first fault, with the others beside it.
     pub fn into_fault(self) -> Fault {
         let mut faults = self.faults.into_iter();
-        let mut first = faults.next().unwrap_or_else(|| fault("there is no policy", None, ""));
-        for Fault { error, causes, hint, .. } in faults {
-            let causes: String = causes.iter().map(|cause| format!(": {cause}")).collect();
-            let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-            first = first.because(format!("also {error}{causes}{hint}"));
-        }
-        first
+        let first = faults.next().unwrap_or_else(|| Fault::new(Kind::Config, "the policy cannot be loaded"));
+        Fault { also: faults.collect(), ..first }
     }
-}
-
-fn fault(error: impl Into<String>, cause: Option<String>, hint: &str) -> Fault {
-    let mut fault = Fault::new(Kind::Config, error);
-    fault.causes.extend(cause);
-    if hint.is_empty() { fault } else { fault.hint(hint) }
 }
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, Fault { error, causes, hint, .. }) in self.faults.iter().enumerate() {
+        for (i, fault) in self.faults.iter().enumerate() {
             let newline = if i == 0 { "" } else { "\n" };
-            write!(f, "{newline}error: {error}")?;
-            for cause in causes {
+            write!(f, "{newline}error: {}", fault.error)?;
+            for cause in &fault.causes {
                 write!(f, "\ncaused by: {cause}")?;
             }
-            if let Some(hint) = hint {
+            if let Some(hint) = &fault.hint {
                 write!(f, "\nhint: {hint}")?;
             }
         }
@@ -91,10 +83,14 @@ impl std::error::Error for LoadError {}
 
 impl From<ConfigError> for LoadError {
     fn from(error: ConfigError) -> Self {
-        let of = |problem: &Problem| fault(error.line(problem), None, problem.hint.as_deref().unwrap_or(""));
-        let mut faults: Vec<Fault> = error.problems.iter().map(of).collect();
+        let fault = |problem: &crate::policy::Problem| {
+            let mut fault = Fault::new(Kind::Config, error.line(problem));
+            fault.hint.clone_from(&problem.hint);
+            fault
+        };
+        let mut faults: Vec<Fault> = error.problems.iter().map(fault).collect();
         if error.more > 0 {
-            faults.push(fault(format!("{}: {} more problems", error.name, error.more), None, ""));
+            faults.push(Fault::new(Kind::Config, format!("{}: {} more problems", error.name, error.more)));
         }
         Self { faults }
     }
@@ -106,23 +102,14 @@ impl From<Complaint> for LoadError {
     }
 }
 
-/// Loads the policy file, or preset `ci` where there is none. `env:` references are looked up in the environment
-/// of this process.
+/// Loads the policy file, or preset `ci` where there is none. `variable` looks up the environment: the proxy
+/// variables, `WEIR_PROXY`, and what `env:` references name.
 ///
 /// # Errors
 /// All that is wrong with the file, else all that is wrong with what it refers to.
 pub fn load(
     path: Option<&Path>,
     overrides: &Overrides,
-    environment: &Environment,
-) -> Result<Loaded, LoadError> {
-    load_with(path, overrides, environment, &|name| std::env::var(name).ok())
-}
-
-fn load_with(
-    path: Option<&Path>,
-    overrides: &Overrides,
-    environment: &Environment,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, LoadError> {
     let mut config = match path {
@@ -136,15 +123,16 @@ fn load_with(
     let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
     let mut references =
         References { source: &config.source, folder, variable, faults: Vec::new(), notices: Vec::new() };
-    let mut environment = environment.clone();
-    environment.extra_roots.extend(references.extra_roots(&config.extra_roots));
-    environment.materials.extend(references.materials(&config.upstream.named));
-    let References { faults, notices, .. } = references;
+    let extra_roots = references.extra_roots(&config.extra_roots);
+    let materials = references.materials(&config.upstream.named);
+    let References { faults, mut notices, .. } = references;
     if !faults.is_empty() {
         return Err(LoadError { faults });
     }
-    environment.notices.extend(notices);
-    Ok(Loaded { policy: Arc::new(Policy::new(config, &environment)?) })
+    let environment = Environment { materials, extra_roots, ..Environment::from_variables(variable) };
+    let policy = Policy::new(config, &environment)?;
+    notices.extend(policy.notices().iter().cloned());
+    Ok(Loaded { policy: Arc::new(policy), notices })
 }
 
 fn policy_text(path: &Path) -> Result<String, LoadError> {
@@ -255,7 +243,7 @@ impl References<'_> {
     fn fault(&mut self, place: Place, key: &str, problem: String, cause: &str, hint: &str) {
         let Place { line, column } = place;
         let error = format!("{}:{line}:{column}: {key}: {problem}", self.source);
-        self.faults.push(fault(error, Some(cause.to_owned()), hint));
+        self.faults.push(Fault::new(Kind::Config, error).because(cause).hint(hint));
     }
 }
 
@@ -341,8 +329,7 @@ mod tests {
     fn loaded(folder: &TempDir, variables: &[(&str, &str)]) -> Result<Loaded, LoadError> {
         let look =
             |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned());
-        let environment = Environment::from_variables(look);
-        load_with(Some(&folder.path().join("weir.toml")), &Overrides::default(), &environment, &look)
+        load(Some(&folder.path().join("weir.toml")), &Overrides::default(), &look)
     }
 
     fn certificate() -> (Vec<u8>, Vec<u8>) {
@@ -359,12 +346,12 @@ mod tests {
     #[test]
     fn without_a_file_it_is_preset_ci_with_overrides() {
         let overrides = Overrides { mode: Some(Mode::Audit), host: Some("127.0.0.2".parse().unwrap()) };
-        let loaded = load(None, &overrides, &Environment::default()).unwrap();
+        let loaded = load(None, &overrides, &|_| None).unwrap();
         assert_eq!(loaded.policy.source(), "preset:ci");
         assert_eq!(loaded.policy.mode(), Mode::Audit);
         assert_eq!(loaded.policy.config().listen.http.to_string(), "127.0.0.2:0");
         let remote = Overrides { host: Some("0.0.0.0".parse().unwrap()), ..Overrides::default() };
-        let error = load(None, &remote, &Environment::default()).unwrap_err().to_string();
+        let error = load(None, &remote, &|_| None).unwrap_err().to_string();
         assert!(error.contains("0.0.0.0 is not a loopback address\nhint: "), "{error}");
     }
 
@@ -384,8 +371,7 @@ mod tests {
         ];
         for (name, words, hint) in cases {
             let path = if name.is_empty() { folder.path().to_owned() } else { folder.path().join(name) };
-            let error =
-                load(Some(&path), &Overrides::default(), &Environment::default()).unwrap_err().to_string();
+            let error = load(Some(&path), &Overrides::default(), &|_| None).unwrap_err().to_string();
             assert!(error.starts_with("error: ") && error.contains(words) && error.contains(hint), "{error}");
         }
     }
@@ -479,11 +465,7 @@ mod tests {
         let text = "[upstream.c]\nurl = \"https://p.test\"\nca_file = \"ca.pem\"\nca_optional = true\n";
         let missing = folder(&[("weir.toml", text.as_bytes())]);
         let found = loaded(&missing, &[]).unwrap();
-        assert!(
-            found.policy.notices().iter().any(|line| line.contains("ca_optional")),
-            "{:?}",
-            found.policy.notices()
-        );
+        assert!(found.notices.iter().any(|line| line.contains("ca_optional")), "{:?}", found.notices);
         let broken = folder(&[("weir.toml", text.as_bytes()), ("ca.pem", b"junk")]);
         assert!(loaded(&broken, &[]).is_err());
     }
@@ -498,8 +480,6 @@ mod tests {
         );
         let odd =
             loaded(&folder, &[("NO_PROXY", "a.test,192.168.*"), ("https_proxy", "http://p.test:1")]).unwrap();
-        assert!(
-            odd.policy.notices().iter().any(|line| line.contains("NO_PROXY") && line.contains("192.168.*"))
-        );
+        assert!(odd.notices.iter().any(|line| line.contains("NO_PROXY") && line.contains("192.168.*")));
     }
 }

@@ -158,7 +158,6 @@ pub struct Policy {
     observe_rule: Arc<str>,
     fixed: FixedNames,
     parents: Parents,
-    notices: Vec<String>,
 }
 
 /// A route, or the default, ready to decide.
@@ -207,7 +206,6 @@ impl Policy {
             guard_rule: "guard".into(),
             observe_rule: "observe".into(),
             fixed: FixedNames::new(&config.resolve),
-            notices: [&environment.notices[..], &parents.notices[..]].concat(),
             parents,
             config,
         })
@@ -324,9 +322,9 @@ impl Policy {
         &self.config.source
     }
 
-    /// What people should know when the proxy starts: variables, entries and files that were left out.
+    /// What people should know when the proxy starts: variables and entries that were left out.
     pub fn notices(&self) -> &[String] {
-        &self.notices
+        &self.parents.notices
     }
 
     /// The parent proxies in use.

@@ -32,8 +32,6 @@ pub struct Environment {
     pub materials: BTreeMap<String, Material>,
     /// Certificates of `tls.extra_roots`, DER.
     pub extra_roots: Vec<Vec<u8>>,
-    /// What was found worth telling while the references were read.
-    pub notices: Vec<String>,
 }
 
 impl Environment {
