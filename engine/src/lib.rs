@@ -22,6 +22,7 @@ pub mod audit;
 pub mod control;
 pub mod driver;
 pub mod error;
+pub mod external;
 pub mod limits;
 pub mod mail;
 pub mod policy;

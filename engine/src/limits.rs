@@ -51,8 +51,32 @@ pub const MAILBOX_LETTERS_MAX: usize = 64 * 1024;
 pub const ACCEPT_BATCH_MAX: usize = 64;
 /// Records that wait for the journal's writer; past it a new decision is refused with 503.
 pub const JOURNAL_RECORDS_MAX: usize = 64 * 1024;
+/// Bytes of one journal line, line feed included: the longest fields, each byte escaped to six, still fit.
+pub const JOURNAL_LINE_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of a path that a record keeps, before escaping.
+pub const RECORD_PATH_BYTES_MAX: usize = 1024;
+/// Bytes of any other free text that a record keeps, before escaping: reasons, job names, targets.
+pub const RECORD_TEXT_BYTES_MAX: usize = 512;
+/// An unhurried record waits at most this long for others to share its write.
+pub const JOURNAL_BATCH_DELAY: Duration = Duration::from_millis(5);
+/// Bytes that the journal's writer gathers before it writes without waiting further.
+pub const JOURNAL_BATCH_BYTES: usize = 256 * 1024;
+/// What is written reaches the disk within this (fdatasync); an idle journal is not synced.
+pub const JOURNAL_SYNC_EVERY: Duration = Duration::from_secs(1);
+/// Violations that are kept one by one for the report of `stop`; the count goes on.
+pub const VIOLATIONS_KEPT_MAX: usize = 1_000;
 /// Names that wait for the resolver threads.
 pub const RESOLVE_QUEUE_MAX: usize = 4 * 1024;
+/// Waiters for names that are being looked up; two questions a connection of every core would be fewer.
+pub const RESOLVE_WAITERS_MAX: usize = 64 * 1024;
+/// Addresses of a name are used this long; getaddrinfo does not tell their time to live.
+pub const RESOLVE_FOUND_KEPT: Duration = Duration::from_secs(30);
+/// "No such name" is believed this long: a name that a job has just made must soon be seen.
+pub const RESOLVE_NOT_FOUND_KEPT: Duration = Duration::from_secs(5);
+/// A failure of the resolver is believed this long: enough to calm a storm of retries, and no longer.
+pub const RESOLVE_FAILED_KEPT: Duration = Duration::from_secs(1);
+/// How long `stop` waits for a resolver thread that is inside getaddrinfo.
+pub const RESOLVE_STOP_GRACE: Duration = Duration::from_millis(100);
 /// Names in the resolver's cache.
 pub const RESOLVE_CACHE_MAX: usize = 4 * 1024;
 /// Addresses of one name that are kept and tried.
@@ -65,6 +89,10 @@ pub const POOL_IDLE_PER_HOST_MAX: usize = 32;
 pub const POOL_IDLE: Duration = Duration::from_secs(30);
 /// Bytes of one policy file.
 pub const POLICY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of one PEM file that a policy names. A whole system bundle is about 250 KiB.
+pub const PEM_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of one secret that a policy refers to; it becomes a header field, and that must fit into a head.
+pub const SECRET_BYTES_MAX: usize = 8 * 1024;
 
 /// Bytes of a relay buffer; taken from a core's pool only while bytes are there.
 pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
@@ -79,9 +107,15 @@ pub const TURN_BYTES_MAX: usize = 1024 * 1024;
 
 const _: () = {
     assert!(FIRST_LINE_BYTES_MAX < HEAD_BYTES_MAX);
+    assert!(SECRET_BYTES_MAX * 2 < HEAD_BYTES_MAX);
     assert!(CHUNK_LINE_BYTES_MAX < TRAILER_BYTES_MAX && TRAILER_BYTES_MAX < HEAD_BYTES_MAX);
     assert!(HEAD_BYTES_MAX <= RELAY_BUFFER_BYTES && HELLO_BYTES_MAX <= RELAY_BUFFER_BYTES);
     assert!(MAILBOX_LETTERS_MAX >= 2 * CONNECTIONS_PER_CORE_MAX + ACCEPT_BATCH_MAX);
+    // One path and seven texts (job, verb, target, rule, reason, parent, and a run's own), plus fixed members.
+    assert!(6 * (RECORD_PATH_BYTES_MAX + 7 * RECORD_TEXT_BYTES_MAX) + 1024 < JOURNAL_LINE_BYTES_MAX);
+    assert!(JOURNAL_LINE_BYTES_MAX < JOURNAL_BATCH_BYTES);
+    assert!(RESOLVE_FAILED_KEPT.as_secs() <= RESOLVE_NOT_FOUND_KEPT.as_secs());
+    assert!(RESOLVE_NOT_FOUND_KEPT.as_secs() <= RESOLVE_FOUND_KEPT.as_secs());
     assert!(POOL_IDLE_PER_HOST_MAX <= POOL_IDLE_MAX);
     assert!(CONNECT_DEADLINE.as_secs() <= DIAL_DEADLINE.as_secs());
     assert!(

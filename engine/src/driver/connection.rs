@@ -1,0 +1,345 @@
+//! The story of one client connection:
+//!
+//! read head -> canonical target -> decide -> reach -> journal -> tunnel | forward | refuse -> journal
+//!
+//! Every request is judged, also the second one of a connection. Nothing of an answer is sent before its decision
+//! is with the journal, and a refusal waits until it is in the file.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::audit::record::{Outcome, Verb, Verdict};
+use crate::error::Code;
+use crate::limits::{DRAIN_QUIET, HEAD_DEADLINE, KEEP_ALIVE_IDLE};
+use crate::policy::{Ask, Decision, Facts, Passage, Refusal};
+use crate::wire::Step;
+use crate::wire::head::{HeadScan, Method, Request, Target};
+use crate::wire::target::Authority;
+
+use super::core::Core;
+use super::dial::{self, Reach, Route};
+use super::entry::{About, Entry};
+use super::inbox::Inbox;
+use super::stream::Stream;
+use super::tunnel::{self, Either, race};
+use super::{exchange, first_flight, refusal};
+
+/// The client's side of a connection.
+pub(crate) struct Client {
+    pub(crate) stream: Stream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) inbox: Inbox,
+    /// Requests that were answered on it.
+    served: u64,
+}
+
+/// A request whose head is still the first of the inbox.
+pub(crate) struct Asked {
+    pub(crate) request: Request,
+    pub(crate) head_len: usize,
+    pub(crate) target: Authority,
+    pub(crate) ask: Ask,
+}
+
+/// What becomes of a request.
+enum Plan {
+    Pass(Passage, Reach),
+    Refuse(Refusal),
+}
+
+/// Whether the connection may carry another request.
+pub(crate) type KeepAlive = bool;
+
+pub(crate) async fn run(core: Rc<Core>, socket: OwnedFd, peer: SocketAddr) {
+    let Ok(stream) = Stream::tcp(socket) else { return };
+    let mut client = Client { stream, peer, inbox: Inbox::new(&core.buffers), served: 0 };
+    loop {
+        let keep_alive = match read_request(&core, &mut client).await {
+            Read::Request(asked) => serve(&core, &mut client, asked).await,
+            Read::Bad(refusal) => turn_away(&core, &mut client, refusal).await,
+            Read::Gone => return,
+        };
+        client.served += 1;
+        if !keep_alive {
+            return;
+        }
+    }
+}
+
+/// Judges a request, journals the decision, and carries it out.
+async fn serve(core: &Rc<Core>, client: &mut Client, asked: Asked) -> KeepAlive {
+    let plan = plan(core, &asked).await;
+    let about = about(client, &asked, &plan);
+    let (verdict, rule, reason) = ruling(&plan);
+    let entry = match Entry::decided(core, about, verdict, rule, reason).await {
+        Ok(entry) => entry,
+        Err(code) => {
+            return answer(core, client, &asked, &own(code, "the journal takes no more records")).await;
+        }
+    };
+    match plan {
+        Plan::Refuse(refusal) => {
+            entry.status.set(refusal.code.status());
+            let keep_alive = answer(core, client, &asked, &refusal).await;
+            entry.end(Outcome::Failed(refusal.code));
+            keep_alive
+        }
+        Plan::Pass(passage, reach) => match asked.ask {
+            Ask::Connect => {
+                open_tunnel(core, client, asked, entry, &passage, &reach.route).await;
+                false
+            }
+            Ask::Http => exchange::forward(core, client, &asked, entry, &reach.route).await,
+        },
+    }
+}
+
+/// Decides, and finds the way where the decision lets it pass. Nothing is dialled yet.
+async fn plan(core: &Core, asked: &Asked) -> Plan {
+    let facts = Facts { ask: asked.ask, target: &asked.target };
+    let passage = match core.shared.policy.decide(&facts) {
+        Decision::Refuse(refusal) => return Plan::Refuse(refusal),
+        Decision::Tunnel(passage) | Decision::Forward(passage) => passage,
+    };
+    if core.is_draining() {
+        return Plan::Refuse(own(Code::Draining, "the proxy is stopping"));
+    }
+    if !core.has_room() {
+        return Plan::Refuse(own(Code::Overload, "too many connections are open"));
+    }
+    match dial::reach(core, &passage, &asked.target, asked.ask).await {
+        Ok(reach) => Plan::Pass(passage, reach),
+        Err(refusal) => Plan::Refuse(refusal),
+    }
+}
+
+fn ruling(plan: &Plan) -> (Verdict, Arc<str>, Option<Arc<str>>) {
+    match plan {
+        Plan::Refuse(refusal) => {
+            (Verdict::Refuse(refusal.code), Arc::clone(&refusal.rule), Some(Arc::clone(&refusal.reason)))
+        }
+        Plan::Pass(passage, reach) => match passage.would_refuse.as_ref().or(reach.would_refuse.as_ref()) {
+            Some(would) => {
+                (Verdict::WouldRefuse(would.code), Arc::clone(&would.rule), Some(Arc::clone(&would.reason)))
+            }
+            None => (Verdict::Allow, Arc::clone(&passage.rule), None),
+        },
+    }
+}
+
+fn about(client: &Client, asked: &Asked, plan: &Plan) -> About {
+    let (verb, path) = match (&asked.request.method, &asked.request.target) {
+        (Method::Connect, _) => (Verb::Connect, None),
+        (method, Target::Absolute(absolute)) => {
+            let head = client.inbox.bytes();
+            let path = String::from_utf8_lossy(absolute.path.of(head));
+            let path = path.split('?').next().unwrap_or_default();
+            (Verb::Http(method.as_str().into()), Some(path.into()))
+        }
+        (method, _) => (Verb::Http(method.as_str().into()), None),
+    };
+    About {
+        client: client.peer,
+        verb: Some(verb),
+        target: Some(asked.target.to_string().into()),
+        path,
+        via: match plan {
+            Plan::Pass(_, reach) => reach.route.via(),
+            Plan::Refuse(_) => None,
+        },
+    }
+}
+
+/// Dials, says 200, and relays until the end.
+async fn open_tunnel(
+    core: &Rc<Core>,
+    client: &mut Client,
+    asked: Asked,
+    entry: Entry,
+    passage: &Passage,
+    route: &Route,
+) {
+    let dialled = match dial::connect(core, route, &asked.target, Ask::Connect).await {
+        Ok(dialled) => dialled,
+        Err(failure) => {
+            let refusal =
+                Refusal { code: failure.code, rule: "upstream".into(), reason: failure.reason.into() };
+            entry.status.set(refusal.code.status());
+            answer(core, client, &asked, &refusal).await;
+            return entry.end(Outcome::Failed(refusal.code));
+        }
+    };
+    // A tunnel lives long: of the request it keeps the target alone.
+    let Asked { target, head_len, .. } = asked;
+    client.inbox.consume(head_len);
+    entry.status.set(200);
+    let mut greeting = b"HTTP/1.1 200 Connection established\r\n\r\n".to_vec();
+    greeting.extend_from_slice(&dialled.early);
+    if client.stream.write_all(&greeting).await.is_err() {
+        return entry.end(Outcome::ClientGone);
+    }
+    entry.flow.count(core, tunnel::Way::Down, dialled.early.len());
+    let upstream = dialled.stream;
+    drop((greeting, dialled.early));
+
+    core.counters().tunnels.fetch_add(1, Ordering::Relaxed);
+    let Client { stream, inbox, .. } = client;
+    let first = first_flight::hold(core, stream, inbox, &upstream, &entry, passage, &target);
+    let ended = tunnel::run(core, stream, &upstream, &entry.flow, first).await;
+    core.counters().tunnels.fetch_sub(1, Ordering::Relaxed);
+    match ended {
+        Ok(outcome) => entry.end(outcome),
+        Err(refusal) => {
+            let about = About {
+                client: client.peer,
+                verb: Some(Verb::Connect),
+                target: Some(target.to_string().into()),
+                path: None,
+                via: route.via(),
+            };
+            let verdict = Verdict::Refuse(refusal.code);
+            let refused = Entry::decided(core, about, verdict, refusal.rule, Some(refusal.reason)).await;
+            if let Ok(refused) = refused {
+                refused.end(Outcome::Failed(refusal.code));
+            }
+            entry.end(Outcome::Failed(refusal.code));
+        }
+    }
+}
+
+/// What reading a head came to.
+enum Read {
+    Request(Asked),
+    Bad(Refusal),
+    /// Closed, or idle for too long, without a byte of a request: no event.
+    Gone,
+}
+
+/// Reads the next head and parses it.
+async fn read_request(core: &Core, client: &mut Client) -> Read {
+    let Client { stream, inbox, served, .. } = client;
+    let mut alarm = core.alarms.alarm();
+    if inbox.bytes().is_empty() {
+        // A connection that has been served closes at once when the proxy drains; a new one may still speak.
+        let wait = if core.is_draining() { DRAIN_QUIET } else { KEEP_ALIVE_IDLE };
+        let idle = async {
+            core.drain_begun().await;
+            if *served == 0 {
+                std::future::pending::<()>().await;
+            }
+        };
+        match alarm.within(wait, race(inbox.fill(stream), idle)).await {
+            Ok(Either::Left(Ok(1..))) => {}
+            Ok(Either::Left(_) | Either::Right(())) | Err(_) => return Read::Gone,
+        }
+    }
+    let mut scan = HeadScan::new();
+    alarm.set(HEAD_DEADLINE);
+    let head_len = loop {
+        match scan.scan(inbox.bytes()) {
+            Ok(Step::Done(len)) => break len,
+            Ok(Step::More) => {}
+            Err(error) => return Read::Bad(malformed(&error)),
+        }
+        match alarm.before(inbox.fill(stream)).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(_)) => return Read::Bad(malformed(&"the connection ended inside a head")),
+            Ok(Err(error)) => return Read::Bad(malformed(&error)),
+            Err(_) => {
+                let reason = format!("the head was not complete after {} s", HEAD_DEADLINE.as_secs());
+                return Read::Bad(own(Code::HeadTimeout, &reason));
+            }
+        }
+    };
+    let head = inbox.bytes().get(..head_len).unwrap_or_default();
+    match Request::parse(head) {
+        Ok(request) => to_a_target(request, head_len),
+        Err(error) if error.is_authority_mismatch() => {
+            Read::Bad(Refusal { code: Code::AuthorityMismatch, ..malformed(&error) })
+        }
+        Err(error) => Read::Bad(malformed(&error)),
+    }
+}
+
+fn to_a_target(request: Request, head_len: usize) -> Read {
+    let (target, ask) = match &request.target {
+        Target::Authority(authority) => (authority.clone(), Ask::Connect),
+        Target::Absolute(absolute) => (absolute.authority.clone(), Ask::Http),
+        Target::Origin | Target::Asterisk => {
+            return Read::Bad(malformed(
+                &"this is a proxy: the request must name its target (http://host/path)",
+            ));
+        }
+    };
+    Read::Request(Asked { request, head_len, target, ask })
+}
+
+fn malformed(why: &dyn std::fmt::Display) -> Refusal {
+    Refusal { code: Code::Malformed, rule: "http".into(), reason: why.to_string().into() }
+}
+
+/// A refusal that stands in no policy.
+pub(crate) fn own(code: Code, reason: &str) -> Refusal {
+    Refusal { code, rule: "limit".into(), reason: reason.into() }
+}
+
+/// Journals and answers what could not be read. Framing is lost, so the connection ends.
+async fn turn_away(core: &Rc<Core>, client: &mut Client, refusal: Refusal) -> KeepAlive {
+    let about = About { client: client.peer, verb: None, target: None, path: None, via: None };
+    let Refusal { code, rule, reason } = refusal;
+    let entry =
+        Entry::decided(core, about, Verdict::Refuse(code), Arc::clone(&rule), Some(Arc::clone(&reason)))
+            .await;
+    let bytes = refusal::response(code, None, &rule, &reason, true, false);
+    close_with(core, client, &bytes).await;
+    if let Ok(entry) = entry {
+        entry.status.set(code.status());
+        entry.end(Outcome::Failed(code));
+    }
+    false
+}
+
+/// Answers a request that is not forwarded. Its body, if it has one, was not read: then the connection ends.
+pub(crate) async fn answer(core: &Core, client: &mut Client, asked: &Asked, refusal: &Refusal) -> KeepAlive {
+    let Asked { request, head_len, target, ask } = asked;
+    let has_body = request.framing != crate::wire::head::Framing::None;
+    let keep_alive = request.keep_alive && !has_body && *ask == Ask::Http && !core.is_draining();
+    let with_body = request.method != Method::Head;
+    let subject = target.to_string();
+    let Refusal { code, rule, reason } = refusal;
+    let bytes = refusal::response(*code, Some(&subject), rule, reason, with_body, keep_alive);
+    client.inbox.consume(*head_len);
+    if keep_alive {
+        return client.stream.write_all(&bytes).await.is_ok();
+    }
+    close_with(core, client, &bytes).await;
+    false
+}
+
+/// How long a client may take to close after its last answer.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Sends the last answer and closes so that it arrives: bytes that nobody reads would turn the close into a reset
+/// that overtakes it (RFC 9112, 9.6).
+pub(crate) async fn close_with(core: &Core, client: &mut Client, bytes: &[u8]) {
+    let Client { stream, inbox, .. } = client;
+    let mut alarm = core.alarms.alarm();
+    let farewell = async {
+        if stream.write_all(bytes).await.is_err() {
+            return;
+        }
+        stream.finish().await;
+        loop {
+            inbox.consume(usize::MAX);
+            if !matches!(inbox.fill(stream).await, Ok(1..)) {
+                return;
+            }
+        }
+    };
+    // Whoever does not read its answer in time has had it.
+    let _ = alarm.within(LINGER, farewell).await;
+}
