@@ -8,7 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// What counts, relative to the workspace's root. Directories count with everything in them.
-pub(crate) const COUNTED: &[&str] = &["Cargo.lock", "cli/Cargo.toml", "cli/src", "engine/Cargo.toml", "engine/src"];
+pub(crate) const COUNTED: &[&str] =
+    &["Cargo.lock", "cli/Cargo.toml", "cli/src", "engine/Cargo.toml", "engine/src"];
 
 /// The id (16 hex digits) of the sources under `root`, built with `features` in any order.
 ///
