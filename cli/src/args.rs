@@ -209,6 +209,11 @@ impl Args {
     }
 }
 
+/// A variable of the environment, where it is there and text.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// Where the state stands, by `--state` or the environment.
 pub(crate) fn state_dir(flag: Option<PathBuf>) -> Result<PathBuf, Fault> {
     let uid = rustix::process::geteuid().as_raw();

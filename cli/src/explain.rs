@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use engine::control::fault::{Fault, Kind};
 use engine::control::load::{LoadError, Loaded, Overrides, load};
-use engine::policy::{Environment, Mode};
+use engine::policy::Mode;
 use serde_json::Value;
 
 use crate::args::{About, Args, Halt, Item, state_dir, usage};
@@ -86,7 +86,6 @@ fn parse(args: &mut Args) -> Result<Flags, Halt> {
 
 /// The policy that is meant; a running daemon's is read again from where it came.
 fn policy(flags: &Flags, talk: Talk) -> Result<Loaded, Fault> {
-    let environment = Environment::from_variables(|name| std::env::var(name).ok());
     let running = match (&flags.config, &flags.state) {
         (Some(_), None) => None,
         (None, Some(_)) => Some(living(&state_dir(flags.state.clone())?)?),
@@ -97,7 +96,8 @@ fn policy(flags: &Flags, talk: Talk) -> Result<Loaded, Fault> {
         mode = mode.or(Mode::parse(&state.mode));
         config = Some(PathBuf::from(&state.policy.source)).filter(|source| source.is_absolute());
     }
-    let loaded = load(config.as_deref(), &Overrides { mode }, &environment).map_err(LoadError::into_fault)?;
+    let loaded = load(config.as_deref(), &Overrides { mode, ..Overrides::default() }, &crate::args::variable)
+        .map_err(LoadError::into_fault)?;
     if let Some(state) = running.filter(|_| flags.config.is_none())
         && loaded.policy.digest() != state.policy.digest
     {

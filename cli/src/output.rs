@@ -90,6 +90,9 @@ impl Talk {
         if let Some(hint) = &fault.hint {
             self.labelled("hint", "36", hint);
         }
+        for other in &fault.also {
+            self.fault(other);
+        }
         code_of(fault.kind)
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use engine::control::load::{LoadError, Overrides, load};
-use engine::policy::{Environment, Preset};
+use engine::policy::Preset;
 
 use crate::args::{About, Args, Halt, Item, absolute, bad_value, not_yet, usage};
 use crate::output::{Talk, exit, print};
@@ -48,9 +48,9 @@ pub(crate) fn command(args: &mut Args) -> Result<u8, Halt> {
 
 fn check(talk: Talk, file: PathBuf) -> Result<u8, Halt> {
     let file = absolute(file, "FILE")?;
-    let environment = Environment::from_variables(|name| std::env::var(name).ok());
-    let loaded = load(Some(&file), &Overrides { mode: None }, &environment).map_err(LoadError::into_fault)?;
-    for line in loaded.policy.notices().iter().chain(&loaded.policy.blind_spots()) {
+    let loaded =
+        load(Some(&file), &Overrides::default(), &crate::args::variable).map_err(LoadError::into_fault)?;
+    for line in loaded.notices.iter().chain(&loaded.policy.blind_spots()) {
         talk.warning(line);
     }
     print(&format!("{}: ok ({})\n", file.display(), loaded.policy.digest()))?;

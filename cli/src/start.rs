@@ -10,7 +10,7 @@ use engine::control::main::{self as daemon, End, Options};
 use engine::control::place::job;
 use engine::control::protocol::Status;
 use engine::driver::Choice;
-use engine::policy::{Environment, Mode};
+use engine::policy::Mode;
 
 use crate::args::{About, Args, Halt, Item, bad_value, state_dir, usage};
 use crate::detach;
@@ -198,7 +198,7 @@ fn options(flags: &Flags) -> Result<Options, Fault> {
         threads: flags.threads,
         die_with_parent: flags.die_with_parent,
         job: job(|name| std::env::var_os(name)),
-        environment: Environment::from_variables(|name| std::env::var(name).ok()),
+        variable: crate::args::variable,
         version: VERSION,
         build_id: BUILD_ID,
     })

@@ -89,6 +89,10 @@ pub const POOL_IDLE_PER_HOST_MAX: usize = 32;
 pub const POOL_IDLE: Duration = Duration::from_secs(30);
 /// Bytes of one policy file.
 pub const POLICY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of one PEM file that a policy names. A whole system bundle is about 250 KiB.
+pub const PEM_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of one secret that a policy refers to; it becomes a header field, and that must fit into a head.
+pub const SECRET_BYTES_MAX: usize = 8 * 1024;
 
 /// Bytes of a relay buffer; taken from a core's pool only while bytes are there.
 pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
@@ -103,6 +107,7 @@ pub const TURN_BYTES_MAX: usize = 1024 * 1024;
 
 const _: () = {
     assert!(FIRST_LINE_BYTES_MAX < HEAD_BYTES_MAX);
+    assert!(SECRET_BYTES_MAX * 2 < HEAD_BYTES_MAX);
     assert!(CHUNK_LINE_BYTES_MAX < TRAILER_BYTES_MAX && TRAILER_BYTES_MAX < HEAD_BYTES_MAX);
     assert!(HEAD_BYTES_MAX <= RELAY_BUFFER_BYTES && HELLO_BYTES_MAX <= RELAY_BUFFER_BYTES);
     assert!(MAILBOX_LETTERS_MAX >= 2 * CONNECTIONS_PER_CORE_MAX + ACCEPT_BATCH_MAX);

@@ -8,9 +8,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::SegQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
 /// Names a waiter of one core: its slot, and the generation that tells a reused slot from the first one.
@@ -66,7 +66,10 @@ pub enum Letter {
 /// The sending and the receiving half of a core's mail; shared by `Arc`.
 #[derive(Debug)]
 pub struct Mailbox {
-    letters: ArrayQueue<Letter>,
+    letters: SegQueue<Letter>,
+    /// Letters in the queue, at most `letters_max`: an array of so many would be resident from the start.
+    waiting: AtomicUsize,
+    letters_max: usize,
     wake: OwnedFd,
     /// True from a poster's wake until the core begins to drain: one eventfd write a batch.
     rung: AtomicBool,
@@ -79,7 +82,8 @@ impl Mailbox {
     /// When no eventfd can be had.
     pub fn new(letters_max: usize) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { letters: ArrayQueue::new(letters_max), wake, rung: AtomicBool::new(false) })
+        let (letters, waiting) = (SegQueue::new(), AtomicUsize::new(0));
+        Ok(Self { letters, waiting, letters_max, wake, rung: AtomicBool::new(false) })
     }
 
     /// Hands a letter over and wakes the core.
@@ -87,7 +91,11 @@ impl Mailbox {
     /// # Errors
     /// Gives the letter back when the queue is full.
     pub fn post(&self, letter: Letter) -> Result<(), Letter> {
-        self.letters.push(letter)?;
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.letters_max {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(letter);
+        }
+        self.letters.push(letter);
         if !self.rung.swap(true, Ordering::SeqCst) {
             // Fails only when the counter would overflow, and then the core is awake anyway.
             let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
@@ -103,7 +111,9 @@ impl Mailbox {
 
     /// The next letter. Called by the core only.
     pub fn take(&self) -> Option<Letter> {
-        self.letters.pop()
+        let letter = self.letters.pop()?;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(letter)
     }
 }
 
@@ -111,5 +121,19 @@ impl AsFd for Mailbox {
     /// The eventfd: readable when there may be letters.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_mailbox_gives_the_letter_back_and_takes_one_again_when_read() {
+        let mail = Mailbox::new(2).unwrap();
+        assert!(mail.post(Letter::Drain).is_ok() && mail.post(Letter::Drain).is_ok());
+        assert!(matches!(mail.post(Letter::Halt), Err(Letter::Halt)));
+        assert!(mail.take().is_some());
+        assert!(mail.post(Letter::Halt).is_ok());
     }
 }

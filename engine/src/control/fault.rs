@@ -32,12 +32,14 @@ pub struct Fault {
     pub causes: Vec<String>,
     /// The way out.
     pub hint: Option<String>,
+    /// More of the same kind, each with a place of its own: a policy file can be wrong in several.
+    pub also: Vec<Fault>,
 }
 
 impl Fault {
     /// A fault with no cause and no hint yet.
     pub fn new(kind: Kind, error: impl Into<String>) -> Self {
-        Self { kind, error: error.into(), causes: Vec::new(), hint: None }
+        Self { kind, error: error.into(), causes: Vec::new(), hint: None, also: Vec::new() }
     }
 
     /// Adds a cause behind those that are there.

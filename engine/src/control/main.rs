@@ -31,7 +31,7 @@ use super::state::{self, CONTROL_SOCKET, JOURNAL_FILE, Lock, PolicyName, State, 
 use crate::audit::record::RunHeader;
 use crate::driver::{self, Choice, Driver, DriverOptions};
 use crate::error::Code;
-use crate::policy::{Environment, Mode, Policy};
+use crate::policy::{Mode, Policy};
 
 /// A start waits this long for a lock that is held although no daemon answers: another start is on its way, or the
 /// last daemon is about to end.
@@ -58,8 +58,8 @@ pub struct Options {
     pub die_with_parent: bool,
     /// The CI job.
     pub job: Option<String>,
-    /// What the environment says about proxies.
-    pub environment: Environment,
+    /// Looks a variable of the environment up: proxies, and what the policy refers to.
+    pub variable: fn(&str) -> Option<String>,
     /// Version of the program.
     pub version: &'static str,
     /// Hash of the sources that it was built from.
@@ -177,7 +177,7 @@ fn assemble<'a>(
     let Beginning { options, dir, loaded, started, signals, parent } = beginning;
     let journal = begin_journal(options, &loaded.policy, &state, &folder)?;
     let resolver = Resolver::start().map_err(|error| internal("cannot start the resolver", &error))?;
-    let driver = begin_driver(options, &loaded.policy, listener, &journal, &resolver)?;
+    let mut driver = begin_driver(options, &loaded.policy, listener, &journal, &resolver)?;
     let control = match ControlSocket::bind(dir.folder(), CONTROL_SOCKET) {
         Ok(control) => control,
         Err(error) => {
@@ -188,7 +188,7 @@ fn assemble<'a>(
     let run = Run {
         version: options.version,
         build_id: options.build_id,
-        warnings: loaded.policy.notices().iter().cloned().chain(loaded.policy.blind_spots()).collect(),
+        warnings: loaded.notices.iter().cloned().chain(loaded.policy.blind_spots()).collect(),
         dir,
         folder,
         state,
@@ -286,9 +286,8 @@ fn parent() -> Result<Option<OwnedFd>, Fault> {
 }
 
 fn load_policy(options: &Options) -> Result<Loaded, Fault> {
-    let overrides = Overrides { mode: options.mode };
-    load::load(options.config.as_deref(), &overrides, &options.environment)
-        .map_err(load::LoadError::into_fault)
+    let overrides = Overrides { mode: options.mode, ..Overrides::default() };
+    load::load(options.config.as_deref(), &overrides, &options.variable).map_err(load::LoadError::into_fault)
 }
 
 /// Binds before anything slow where the port is known without the policy: whoever fixed it dials at once.

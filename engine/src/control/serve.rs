@@ -208,7 +208,7 @@ impl Run<'_> {
     }
 
     /// Ends without a word: the start has failed.
-    pub(super) fn give_up(self) {
+    pub(super) fn give_up(mut self) {
         self.driver.halt();
         self.resolver.stop();
         drop(self.journal.seal());

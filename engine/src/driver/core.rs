@@ -83,8 +83,9 @@ impl Core {
             buffers: Rc::default(),
             pipes,
             waiters: Rc::default(),
-            // The core's number above the count: unique within the run without asking anybody.
-            next_id: Cell::new((index as u64) << 48 | 1),
+            // The core's number above the count: unique within the run without asking anybody, and below 2^53,
+            // which is as far as some readers of JSON count.
+            next_id: Cell::new((index as u64) << 40 | 1),
             draining: Cell::new(false),
             halted: Cell::new(false),
             served: RefCell::default(),

@@ -4,8 +4,9 @@
 //! comes from the core's pool or is dialled; it goes back only when both messages are complete and nothing was
 //! left behind. A response that is cut short reaches the client cut short.
 
-use std::io;
 use std::rc::Rc;
+
+use rustix::net::Shutdown;
 
 use crate::audit::record::Outcome;
 use crate::error::Code;
@@ -66,18 +67,20 @@ pub(crate) async fn forward(
                 Err(failure) => return fail(core, client, asked, entry, failure.code, &failure.reason).await,
             },
         };
-        let mut exchange = Exchange {
-            core,
-            asked,
-            entry: &entry,
-            upstream: &upstream,
-            body: Body::new(framed),
-            begun: false,
-        };
-        let (ended, sent) = exchange.run(client, &head).await;
+        let exchange = Exchange { core, asked, entry: &entry, upstream: &upstream };
+        let (ended, sent) = exchange.run(client, &head, Body::new(framed)).await;
         match ended {
+            Ok(Err(Fault::NoAnswer(_) | Fault::Malformed(_)))
+                if matches!(sent, Some(Err(Unsent::Body(_)))) =>
+            {
+                let why = match sent {
+                    Some(Err(Unsent::Body(why))) => why,
+                    Some(_) | None => String::new(),
+                };
+                return fail(core, client, asked, entry, Code::Malformed, &why).await;
+            }
             Ok(Ok(answered)) => {
-                let complete = sent && exchange.body.is_done();
+                let complete = matches!(sent, Some(Ok(())));
                 if answered.upstream_keeps && complete && !core.is_draining() {
                     core.pool.keep(key, upstream, core.alarms.tick());
                 }
@@ -165,75 +168,74 @@ struct Exchange<'a> {
     asked: &'a Asked,
     entry: &'a Entry,
     upstream: &'a Stream,
-    /// The request's body, as far as it was sent.
-    body: Body,
-    /// Bytes of a response have come.
-    begun: bool,
+}
+
+/// Why a request was not sent whole.
+#[derive(Debug)]
+enum Unsent {
+    /// The upstream takes no more; its answer, if there is one, counts.
+    Upstream,
+    /// The client's body is none, or was cut short: the origin must not take it for complete.
+    Body(String),
 }
 
 impl Exchange<'_> {
-    /// Sends and receives at once. The response decides when it is over; the flag says whether the request was
-    /// sent whole. The outer error is a silence that lasted too long.
+    /// Sends and receives at once. The response decides when it is over; how sending went comes beside it, `None`
+    /// while it was still going on. The outer error is a silence that lasted too long.
     async fn run(
-        &mut self,
+        &self,
         client: &mut Client,
         head: &[u8],
-    ) -> (Result<Result<Answered, Fault>, Outcome>, bool) {
+        body: Body,
+    ) -> (Result<Result<Answered, Fault>, Outcome>, Option<Result<(), Unsent>>) {
         let Client { stream, inbox, .. } = client;
-        let Self { core, asked, entry, upstream, body, begun } = self;
-        let mut sent = false;
+        let mut sent = None;
         let send = async {
-            // A server that answers early may stop reading: its response counts, not this error.
-            sent = send(core, entry, stream, inbox, upstream, head, body).await.is_ok();
+            sent = Some(self.send(stream, inbox, head, body).await);
+            if matches!(sent, Some(Err(Unsent::Body(_)))) {
+                self.upstream.reset_on_close();
+                // Wakes the receiving side, whose answer can only be an end.
+                let _ = rustix::net::shutdown(self.upstream, Shutdown::Both);
+            }
             std::future::pending::<()>().await;
         };
-        let receive = receive(core, asked, entry, stream, upstream, begun);
         let both = async {
-            match race(send, receive).await {
+            match race(send, receive(self.core, self.asked, self.entry, stream, self.upstream)).await {
                 Either::Right(ended) => ended,
                 // `send` never ends by itself.
                 Either::Left(()) => Err(Fault::Cut),
             }
         };
-        let ended = match race(both, entry.flow.quiet(core)).await {
+        let ended = match race(both, self.entry.flow.quiet(self.core, false)).await {
             Either::Left(ended) => Ok(ended),
             Either::Right(quiet) => Err(quiet),
         };
         (ended, sent)
     }
-}
 
-/// Sends head and body upstream.
-async fn send(
-    core: &Core,
-    entry: &Entry,
-    client: &Stream,
-    inbox: &mut Inbox,
-    upstream: &Stream,
-    head: &[u8],
-    body: &mut Body,
-) -> io::Result<()> {
-    upstream.write_all(head).await?;
-    while !body.is_done() {
-        let progress = body.advance(inbox.bytes()).map_err(|error| broken(upstream, &error))?;
-        if progress.consumed > 0 {
-            let part = inbox.bytes().get(..progress.consumed).unwrap_or_default();
-            upstream.write_all(part).await?;
-            entry.flow.count(core, Way::Up, progress.consumed);
-            inbox.consume(progress.consumed);
+    /// Sends head and body upstream.
+    async fn send(
+        &self,
+        client: &Stream,
+        inbox: &mut Inbox,
+        head: &[u8],
+        mut body: Body,
+    ) -> Result<(), Unsent> {
+        self.upstream.write_all(head).await.map_err(|_| Unsent::Upstream)?;
+        while !body.is_done() {
+            let progress = body.advance(inbox.bytes()).map_err(|error| Unsent::Body(error.to_string()))?;
+            if progress.consumed > 0 {
+                let part = inbox.bytes().get(..progress.consumed).unwrap_or_default();
+                self.upstream.write_all(part).await.map_err(|_| Unsent::Upstream)?;
+                self.entry.flow.count(self.core, Way::Up, progress.consumed);
+                inbox.consume(progress.consumed);
+            }
+            if !progress.done && !matches!(inbox.fill(client).await, Ok(1..)) {
+                return Err(Unsent::Body("the client ended inside its body".into()));
+            }
         }
-        if !progress.done && inbox.fill(client).await? == 0 {
-            return Err(broken(upstream, &"the client ended inside its body"));
-        }
+        Ok(())
     }
-    Ok(())
-}
-
-/// A request body that is no body must not look complete to the origin: the connection is cut.
-fn broken(upstream: &Stream, why: &dyn std::fmt::Display) -> io::Error {
-    upstream.reset_on_close();
-    let _ = rustix::net::shutdown(upstream, rustix::net::Shutdown::Both);
-    io::Error::new(io::ErrorKind::InvalidData, why.to_string())
 }
 
 /// Receives the response and streams it to the client.
@@ -243,13 +245,13 @@ async fn receive(
     entry: &Entry,
     client: &Stream,
     upstream: &Stream,
-    begun: &mut bool,
 ) -> Result<Answered, Fault> {
+    let mut begun = false;
     let mut inbox = Inbox::new(&core.buffers);
     // Nothing can be there yet; asking for it would only hear EAGAIN.
     let _ = upstream.readable().await;
     let response = loop {
-        let (response, len) = read_response(&mut inbox, upstream, &asked.request.method, begun).await?;
+        let (response, len) = read_response(&mut inbox, upstream, &asked.request.method, &mut begun).await?;
         let interim = response.is_interim();
         if response.status == 101 {
             return Err(Fault::Malformed("it switched protocols, which nobody asked for".into()));

@@ -213,10 +213,10 @@ impl Driver {
     }
 
     /// Cuts what is still in flight, closes the listeners and ends the cores. Every decision has its end in the
-    /// journal when this returns.
-    pub fn halt(self) {
+    /// journal when this returns. A second call does nothing.
+    pub fn halt(&mut self) {
         self.post(|| Letter::Halt);
-        for thread in self.threads {
+        for thread in self.threads.drain(..) {
             // A core that panicked has aborted the process.
             let _ = thread.join();
         }

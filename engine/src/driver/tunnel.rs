@@ -56,19 +56,21 @@ impl Flow {
         self.active.set(core.alarms.tick());
     }
 
-    /// Resolves when no byte has moved for `TRAFFIC_IDLE`, or for `DRAIN_QUIET` while the proxy drains.
-    pub(crate) async fn quiet(&self, core: &Core) -> Outcome {
+    /// Resolves when no byte has moved for `TRAFFIC_IDLE`; where `drains`, also when none has for `DRAIN_QUIET`
+    /// while the proxy drains: nobody knows whether a tunnel still has something to say, but a request has.
+    pub(crate) async fn quiet(&self, core: &Core, drains: bool) -> Outcome {
         self.active.set(core.alarms.tick());
         let mut alarm = core.alarms.alarm();
         loop {
-            let limit = if core.is_draining() { DRAIN_QUIET } else { TRAFFIC_IDLE };
+            let hurried = drains && core.is_draining();
+            let limit = if hurried { DRAIN_QUIET } else { TRAFFIC_IDLE };
             let still = core.alarms.tick() - self.active.get();
             // Ticks are counted generously, as alarms are: never early.
             if still > limit.as_secs() {
-                return if core.is_draining() { Outcome::Drained } else { Outcome::Idle };
+                return if hurried { Outcome::Drained } else { Outcome::Idle };
             }
             alarm.set(limit - Duration::from_secs(still));
-            if core.is_draining() {
+            if hurried || !drains {
                 alarm.ring().await;
             } else {
                 // A drain that begins shortens the wait.
@@ -109,7 +111,7 @@ pub(crate) async fn run<E>(
         }
     };
     let down = async { pump(core, upstream, client, flow, Way::Down).await.map_err(Stop::Broken) };
-    let ended = race(both(up, down), flow.quiet(core)).await;
+    let ended = race(both(up, down), flow.quiet(core, true)).await;
     match ended {
         Either::Left(Ok(())) => Ok(Outcome::Complete),
         Either::Left(Err(Stop::Broken(broken))) => {

@@ -12,7 +12,6 @@ use ahash::AHashMap;
 use super::Complaint;
 use super::guard;
 use super::ranges::{self, Cidr};
-use crate::limits::{LABEL_BYTES_MAX, NAME_BYTES_MAX};
 use crate::wire::target::{Authority, Host};
 
 /// One way to name hosts.
@@ -103,37 +102,15 @@ impl fmt::Display for HostPattern {
     }
 }
 
-/// The host that `text` names, in canonical form.
-fn canonical_host(text: &str) -> Option<Host> {
-    if let Some(inside) = text.strip_prefix('[') {
-        return inside.strip_suffix(']')?.parse().ok().map(Host::V6);
-    }
-    if let Ok(ip) = text.parse() {
-        return Some(Host::V4(ip));
-    }
-    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-    let good = |label: &str| {
-        let fits = !label.is_empty() && label.len() <= LABEL_BYTES_MAX;
-        fits && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    let last_is_number = name.rsplit('.').next().is_none_or(|last| {
-        let hex = last.strip_prefix("0x").is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        hex || last.bytes().all(|byte| byte.is_ascii_digit())
-    });
-    let is_name = name.len() <= NAME_BYTES_MAX && name.split('.').all(good) && !last_is_number;
-    is_name.then(|| Host::Name(name.into_boxed_str()))
-}
-
 /// The host that `text` names; for policy keys that take a plain host.
 ///
 /// # Errors
 /// What is no canonical host.
 pub fn plain_host(text: &str) -> Result<Host, Complaint> {
-    canonical_host(text).ok_or_else(|| {
-        wrong(
-            format!("{text:?} is no host name or address"),
-            "write a name of letters, digits and hyphens (non-ASCII names as xn--…), an IPv4 address, or an IPv6 address in brackets",
-        )
+    Host::parse(text.as_bytes()).map_err(|error| {
+        let hint =
+            "write a DNS name (a non-ASCII one as xn--…), an IPv4 address, or an IPv6 address in brackets";
+        wrong(format!("{text:?} is no host: {error}"), hint)
     })
 }
 
@@ -167,9 +144,9 @@ fn base_name(text: &str) -> Result<Box<str>, Complaint> {
 
 fn label(text: &str) -> Result<Box<str>, Complaint> {
     let bad = || wrong(format!("{text:?} is no DNS label"), "write one label, like \"label:registry\"");
-    match canonical_host(&format!("{text}.test")) {
-        Some(Host::Name(_)) if text.contains('.') || text.is_empty() => Err(bad()),
-        Some(Host::Name(_)) => Ok(text.to_ascii_lowercase().into_boxed_str()),
+    match Host::parse(format!("{text}.test").as_bytes()) {
+        Ok(Host::Name(_)) if text.contains('.') || text.is_empty() => Err(bad()),
+        Ok(Host::Name(_)) => Ok(text.to_ascii_lowercase().into_boxed_str()),
         _ => Err(bad()),
     }
 }
@@ -382,7 +359,7 @@ mod tests {
 
     fn target(text: &str) -> Authority {
         let (host, port) = text.rsplit_once(':').unwrap();
-        Authority { host: canonical_host(host).unwrap(), port: port.parse().unwrap() }
+        Authority { host: plain_host(host).unwrap(), port: port.parse().unwrap() }
     }
 
     fn rules(routes: &[&[&str]]) -> HostRules {

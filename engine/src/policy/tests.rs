@@ -375,7 +375,7 @@ fn complaints_name_place_key_problem_and_way_out() {
             "w:3:13: upstream.c.no_proxy[0]: ",
             "",
         ),
-        ("[route]\nid = \"x\"", "w:1:2: route: must be an array of tables", "[[route]]"),
+        ("[route]\nid = \"x\"", "w:1:1: route: must be an array of tables", "[[route]]"),
         ("[[route]]\nhosts = [\"a.test\"]\naction = \"deny\"", "w:1:1: route[0].id: is missing", ""),
         ("[[route]]\nid = \"x\"\naction = \"deny\"", "w:1:1: route[0].hosts: is missing", ""),
         ("[[route]]\nid = \"x\"\nhosts = []\naction = \"deny\"", "w:3:9: route[0].hosts: names no host", ""),

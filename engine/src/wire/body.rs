@@ -15,7 +15,7 @@ use std::fmt;
 
 use crate::limits::{CHUNK_LINE_BYTES_MAX, HEAD_FIELDS_MAX, TRAILER_BYTES_MAX};
 use crate::wire::head::Framing;
-use crate::wire::syntax::{LineFault, field_line, value_end};
+use crate::wire::syntax::{LineFault, field_line, is_token_byte, value_end};
 
 /// Follows one body to its end.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ pub enum BodyError {
     ChunkSize,
     /// A chunk-size line of more than `CHUNK_LINE_BYTES_MAX`.
     ChunkLineTooLong,
-    /// A control byte in a chunk extension, or a line end that is not CRLF.
+    /// A chunk extension that is none (RFC 9112, 7.1.1), or a line end that is not CRLF.
     ChunkLine,
     /// The data of a chunk is not followed by CRLF.
     ChunkEnd,
@@ -64,7 +64,7 @@ impl fmt::Display for BodyError {
         f.write_str(match self {
             BodyError::ChunkSize => "a chunk size that is not a hexadecimal number of at most 2^63 - 1",
             BodyError::ChunkLineTooLong => "a chunk-size line of more than 256 bytes",
-            BodyError::ChunkLine => "a chunk-size line with a control byte or without CRLF",
+            BodyError::ChunkLine => "a chunk-size line with a malformed extension or without CRLF",
             BodyError::ChunkEnd => "chunk data that no CRLF ends",
             BodyError::Trailer => "a trailer line that is no field line",
             BodyError::TrailerForbidden => "a trailer field that frames, routes or authenticates the message",
@@ -188,6 +188,9 @@ impl Body {
         }
         match value_end(line, self.seen.max(digits)) {
             Ok(end) => {
+                if !is_extension_list(line.get(digits..end).unwrap_or_default()) {
+                    return Err(BodyError::ChunkLine);
+                }
                 self.seen = 0;
                 self.state = if size == 0 { State::Trailers } else { State::Data(size) };
                 Ok(end + 2)
@@ -260,6 +263,40 @@ fn parse_size(digits: &[u8]) -> Result<u64, BodyError> {
         sum << 4 | u64::from(digit)
     });
     i64::try_from(value).map(|_| value).map_err(|_| BodyError::ChunkSize)
+}
+
+/// RFC 9112, 7.1.1: any number of `;name`, `;name=token` and `;name="text"`. White space may stand around `=` and
+/// behind `;`, as the grammar has it for those who still send it.
+fn is_extension_list(mut text: &[u8]) -> bool {
+    while let [b';', rest @ ..] = text {
+        let Some(rest) = skip_token(rest.trim_ascii_start()) else { return false };
+        text = rest.trim_ascii_start();
+        if let [b'=', value @ ..] = text {
+            let value = value.trim_ascii_start();
+            let rest = if let [b'"', quoted @ ..] = value { skip_quoted(quoted) } else { skip_token(value) };
+            let Some(rest) = rest else { return false };
+            text = rest.trim_ascii_start();
+        }
+    }
+    text.is_empty()
+}
+
+/// What follows a token.
+fn skip_token(text: &[u8]) -> Option<&[u8]> {
+    let len = text.iter().take_while(|&&b| is_token_byte(b)).count();
+    if len == 0 { None } else { text.get(len..) }
+}
+
+/// What follows the closing quote of a quoted string (RFC 9110, 5.6.4), its opening one already taken.
+fn skip_quoted(mut text: &[u8]) -> Option<&[u8]> {
+    loop {
+        text = match text {
+            [b'"', rest @ ..] => return Some(rest),
+            [b'\\', _, rest @ ..] => rest,
+            [b'\\'] | [] => return None,
+            [_, rest @ ..] => rest,
+        };
+    }
 }
 
 /// RFC 9110, 6.5.1: what frames, routes, authenticates, modifies or describes the message stands in its head.
@@ -347,7 +384,7 @@ fn run(data: &[u8], step: usize) -> (usize, Result<Option<usize>, BodyError>) {
 mod oracle {
     //! The chunked coding read the slow and simple way, whole lines at a time.
 
-    use super::is_forbidden_trailer;
+    use super::{is_extension_list, is_forbidden_trailer};
     use crate::limits::{CHUNK_LINE_BYTES_MAX, HEAD_FIELDS_MAX, TRAILER_BYTES_MAX};
 
     /// None for an error, Some(None) for unfinished, Some(Some(length)) for a whole body.
@@ -358,6 +395,9 @@ mod oracle {
                 return is_size_prefix(rest).then_some(None);
             };
             let text = std::str::from_utf8(line.split(|&b| b == b';').next()?).ok()?;
+            if !is_extension_list(line.get(text.len()..)?) {
+                return None;
+            }
             if text.starts_with('+') || text.len() > 16 {
                 return None;
             }
@@ -479,6 +519,7 @@ mod tests {
             b"5\r\nhello\r\n0\r\n\r\n",
             b"5;a=b;c=\"d;e\"\r\nhello\r\nA\r\n0123456789\r\n0;x\r\nServer-Timing: a\r\nX:\r\n\r\n",
             b"2\r\n\r\n\r\n0\r\n\r\n",
+            b"0;a;b=c;d=\"\";e = \"x\\\"y\"; f\r\n\r\n",
         ] {
             assert_eq!(chunked(body), Ok(Some(body.len())), "{}", body.escape_ascii());
             assert_eq!(chunked(&[body, b"GET / HTTP/1.1"].concat()), Ok(Some(body.len())), "junk behind");
@@ -508,6 +549,13 @@ mod tests {
             (b"5\rx", ChunkLine),
             (b"5;a\0\r\n", ChunkLine),
             (b"5;a\n", ChunkLine),
+            (b"5;\r\n", ChunkLine),
+            (b"5;a=\r\n", ChunkLine),
+            (b"5;=b\r\n", ChunkLine),
+            (b"5;a b\r\n", ChunkLine),
+            (b"5;a=\"b\r\n", ChunkLine),
+            (b"5;a=\"b\\\"\r\n", ChunkLine),
+            (b"5;a=\"b\"c\r\n", ChunkLine),
             (b"5\r\nhello0\r\n\r\n", ChunkEnd),
             (b"5\r\nhello\n0\r\n\r\n", ChunkEnd),
             (b"0\r\n\nx", Trailer),
@@ -530,7 +578,7 @@ mod tests {
         let good = b"5\r\nhello\r\n0\r\n".len();
         let (consumed, end) = run(b"5\r\nhello\r\n0\r\nContent-Length: 5\r\n\r\n", 1);
         assert_eq!((consumed, end), (good, Err(BodyError::TrailerForbidden)));
-        let (consumed, end) = run(b"5\r\nhello\r\n5;a=\0\r\n", 1);
+        let (consumed, end) = run(b"5\r\nhello\r\n5;a=\"b\0\"\r\n", 1);
         assert_eq!((consumed, end), (b"5\r\nhello\r\n".len(), Err(BodyError::ChunkLine)));
     }
 

@@ -127,6 +127,9 @@ impl Absolute {
         if rest.contains(&b'#') {
             return Err(TargetError::Fragment);
         }
+        if std::str::from_utf8(rest).is_err() {
+            return Err(TargetError::Encoding);
+        }
         let host_len = rest.iter().position(|&b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
         let authority = Authority::host_field(rest.get(..host_len).unwrap_or_default(), 80)?;
         Ok(Absolute { authority, path: Span::new(text.len() - rest.len() + host_len, text.len()) })
@@ -166,6 +169,8 @@ pub enum TargetError {
     Scheme,
     /// A fragment; it never belongs on the wire.
     Fragment,
+    /// A path that is not UTF-8. Clients do send raw UTF-8 (RFC 3986 wants it percent-encoded), so that passes.
+    Encoding,
 }
 
 impl fmt::Display for TargetError {
@@ -188,6 +193,7 @@ impl fmt::Display for TargetError {
             TargetError::HttpsAbsolute => "an https:// target in clear; use CONNECT",
             TargetError::Scheme => "a target that is neither http:// nor a path",
             TargetError::Fragment => "a target with a fragment",
+            TargetError::Encoding => "a path that is not UTF-8; percent-encode it",
         };
         f.write_str(text)
     }
@@ -458,6 +464,7 @@ mod tests {
             ("http://a.test\\@b.test/", Err(Userinfo)),
             ("http://a.test\\b/", Err(Byte(b'\\'))),
             ("http://a.test:/", Err(Port)),
+            ("http://\u{e9}.test/", Err(NonAscii)),
         ] {
             let got = Absolute::parse(text.as_bytes());
             let got =

@@ -84,17 +84,17 @@ macro_rules! kinds {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum HeadErrorKind {
             /// The request target has no canonical form, or is of a form that the method does not take.
-            Target(TargetError),
+            BadTarget(TargetError),
             /// The Host field has no canonical form.
-            Host(TargetError),
+            BadHost(TargetError),
             $($(#[doc = $doc])+ $name,)+
         }
 
         impl fmt::Display for HeadErrorKind {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self {
-                    HeadErrorKind::Target(error) => write!(f, "request target: {error}"),
-                    HeadErrorKind::Host(error) => write!(f, "Host field: {error}"),
+                    HeadErrorKind::BadTarget(error) => write!(f, "request target: {error}"),
+                    HeadErrorKind::BadHost(error) => write!(f, "Host field: {error}"),
                     $(HeadErrorKind::$name => f.write_str($text),)+
                 }
             }
@@ -118,13 +118,13 @@ kinds! {
     /// The bytes end before the head does, or go on behind it.
     Unfinished = "the bytes are not exactly one head";
     /// The method is no token.
-    Method = "the method is no token followed by one space";
+    BadMethod = "the method is no token followed by one space";
     /// The request line is not method, space, target, space, version.
-    RequestLine = "the request line is not method, target and version, one space apart";
+    BadRequestLine = "the request line is not method, target and version, one space apart";
     /// The status line is not version, space, three digits.
-    StatusLine = "the status line is not version and three digits";
+    BadStatusLine = "the status line is not version and three digits";
     /// A version other than HTTP/1.0 and HTTP/1.1, or none.
-    Version = "the version is neither HTTP/1.1 nor HTTP/1.0";
+    BadVersion = "the version is neither HTTP/1.1 nor HTTP/1.0";
     /// The preface of HTTP/2 in clear (RFC 9113, 3.4).
     Http2 = "HTTP/2 in clear is not spoken here; use HTTP/1.1";
     /// `*` with a method other than OPTIONS (RFC 9112, 3.2.4).

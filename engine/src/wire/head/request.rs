@@ -159,12 +159,13 @@ pub enum Target {
 
 impl Target {
     fn parse(method: &Method, text: &[u8], at: usize) -> Result<Target, HeadError> {
-        let fail = |error| HeadError::new(HeadErrorKind::Target(error), at);
+        let fail = |error| HeadError::new(HeadErrorKind::BadTarget(error), at);
         match (method, text) {
             (Method::Connect, _) => Authority::connect(text).map(Target::Authority).map_err(fail),
             (Method::Options, b"*") => Ok(Target::Asterisk),
             (_, b"*") => Err(HeadError::new(HeadErrorKind::Asterisk, at)),
             (_, [b'/', rest @ ..]) if rest.contains(&b'#') => Err(fail(TargetError::Fragment)),
+            (_, [b'/', ..]) if std::str::from_utf8(text).is_err() => Err(fail(TargetError::Encoding)),
             (_, [b'/', ..]) => Ok(Target::Origin),
             _ => {
                 let absolute = Absolute::parse(text).map_err(fail)?;
@@ -189,7 +190,7 @@ impl<'a> RequestLine<'a> {
         let method_len = rest.iter().position(|&b| !is_token_byte(b)).unwrap_or(rest.len());
         let (token, rest) = rest.split_at(method_len);
         let method = Method::parse(token).filter(|_| rest.first() == Some(&b' '));
-        let method = method.ok_or(HeadError::new(HeadErrorKind::Method, start + method_len))?;
+        let method = method.ok_or(HeadError::new(HeadErrorKind::BadMethod, start + method_len))?;
         if token == b"PRI" {
             return Err(HeadError::new(HeadErrorKind::Http2, start));
         }
@@ -202,9 +203,9 @@ impl<'a> RequestLine<'a> {
             Some(b' ') if target_len > 0 => {}
             // HTTP/0.9 ends its line here.
             Some(b'\r') if target_len > 0 => {
-                return Err(HeadError::new(HeadErrorKind::Version, version_at - 1));
+                return Err(HeadError::new(HeadErrorKind::BadVersion, version_at - 1));
             }
-            _ => return Err(HeadError::new(HeadErrorKind::RequestLine, version_at - 1)),
+            _ => return Err(HeadError::new(HeadErrorKind::BadRequestLine, version_at - 1)),
         }
         let (version, fields_at) = match rest.get(1..).unwrap_or_default() {
             [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', b'\r', b'\n', ..] => {
@@ -215,9 +216,9 @@ impl<'a> RequestLine<'a> {
             }
             // A second space: the target holds one, or the version is followed by one.
             other if other.starts_with(b" ") => {
-                return Err(HeadError::new(HeadErrorKind::RequestLine, version_at));
+                return Err(HeadError::new(HeadErrorKind::BadRequestLine, version_at));
             }
-            _ => return Err(HeadError::new(HeadErrorKind::Version, version_at)),
+            _ => return Err(HeadError::new(HeadErrorKind::BadVersion, version_at)),
         };
         Ok(Self { method, target, target_at, version, fields_at })
     }
@@ -253,7 +254,7 @@ fn check_host(
     }
     let at = span.start as usize;
     let named = Authority::host_field(host, default_port);
-    let named = named.map_err(|error| HeadError::new(HeadErrorKind::Host(error), at))?;
+    let named = named.map_err(|error| HeadError::new(HeadErrorKind::BadHost(error), at))?;
     match authority {
         Some(authority) if *authority != named => Err(HeadError::new(HeadErrorKind::HostMismatch, at)),
         _ => Ok(()),

@@ -78,13 +78,13 @@ fn status_line(head: &[u8]) -> Result<(Version, u16), HeadError> {
     let version = match head {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1', ..] => Version::Http11,
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0', ..] => Version::Http10,
-        _ => return fail(HeadErrorKind::Version, 0),
+        _ => return fail(HeadErrorKind::BadVersion, 0),
     };
     let status = match head.get(8..) {
         Some([b' ', a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b' ' | b'\r', ..]) => {
             [a, b, c].into_iter().fold(0_u16, |sum, digit| sum * 10 + u16::from(digit - b'0'))
         }
-        _ => return fail(HeadErrorKind::StatusLine, 8),
+        _ => return fail(HeadErrorKind::BadStatusLine, 8),
     };
     Ok((version, status))
 }
