@@ -26,7 +26,7 @@ options:
       --export           for `eval` in sh, bash, zsh, dash
       --shell SHELL      for this shell: sh, bash, zsh, dash, fish, pwsh
       --format FORMAT    plain (the default), sh, fish, pwsh, json, dotenv, docker, github, azure
-      --unset            take the variables away again; needs no proxy
+      --unset            take the variables away again: eval \"$(weir env --unset)\"; needs no proxy
       --host ADDR        the proxy's host as the clients know it, such as a container's gateway
       --no-proxy NAMES   domains and addresses that go past the proxy, with commas; may be repeated
       --check            print nothing; say what in this environment would beat the proxy; exit 3 when it
@@ -112,7 +112,9 @@ fn parse(args: &mut Args) -> Result<Flags, Halt> {
             Item::Operand(operand) => return Err(args.unexpected(&operand).into()),
         }
     }
-    Ok(Flags { format: format.unwrap_or(Format::Plain), unset, check, host: to, no_proxy: past, state })
+    // No plain line takes a variable away, so `eval "$(weir env --unset)"` is what is meant.
+    let format = format.unwrap_or(if unset { Format::Sh } else { Format::Plain });
+    Ok(Flags { format, unset, check, host: to, no_proxy: past, state })
 }
 
 fn choose(format: &mut Option<Format>, chosen: Format) -> Result<(), Halt> {
@@ -236,6 +238,8 @@ mod tests {
         assert_eq!(format(&[]).unwrap(), Format::Plain);
         assert_eq!(format(&["--export"]).unwrap(), Format::Sh);
         assert_eq!(format(&["--shell", "zsh"]).unwrap(), Format::Sh);
+        assert_eq!(format(&["--unset"]).unwrap(), Format::Sh);
+        assert_eq!(format(&["--unset", "--format", "plain"]).unwrap(), Format::Plain);
         assert_eq!(format(&["--format=github"]).unwrap(), Format::Github);
         assert_eq!(format(&["--export", "--shell", "sh"]).unwrap(), Format::Sh);
         assert!(format(&["--export", "--format", "json"]).is_err());

@@ -101,11 +101,6 @@ impl Talk {
         self.labelled("warning", "33", text);
     }
 
-    /// Prints the way out.
-    pub(crate) fn hint(self, text: &str) {
-        self.labelled("hint", "36", text);
-    }
-
     /// Prints a line as it is.
     pub(crate) fn say(self, text: &str) {
         // A stderr that nobody reads is no reason to fail.

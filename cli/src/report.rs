@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use engine::audit::tally::Violation;
+use engine::control::fault::{Fault, Kind};
 use engine::control::gate::{Finding, Report};
 use engine::control::log::utc;
 
@@ -31,21 +32,28 @@ pub(crate) fn say(talk: Talk, report: &Report) {
     for warning in &report.warnings {
         talk.warning(warning);
     }
-    match report.finding {
-        Finding::Violations(_) => {}
-        Finding::NoRun | Finding::Missing => {
-            talk.warning(&format!("weir is not running: {}", report.why.join("; ")));
-            talk.hint("start it with `weir start -D`; --state or WEIR_STATE names where it keeps its state");
-        }
-        Finding::Unverifiable => {
-            for why in &report.why {
-                talk.warning(&format!("the run is not verifiable: {why}"));
-            }
-            talk.hint(
-                "what this run did or refused is not proven; run the job again, and look at the journal",
-            );
-        }
+    if let Some(fault) = fault(report) {
+        talk.fault(&fault);
     }
+}
+
+/// What is wrong with a run, or with its absence.
+fn fault(report: &Report) -> Option<Fault> {
+    let (kind, error, hint) = match report.finding {
+        Finding::Violations(_) => return None,
+        Finding::NoRun | Finding::Missing => (
+            Kind::NoDaemon,
+            "weir is not running",
+            "start it with `weir start -D`; --state or WEIR_STATE names where it keeps its state",
+        ),
+        Finding::Unverifiable => (
+            Kind::Unverifiable,
+            "the run is not verifiable",
+            "what this run did or refused is not proven: run the job again, and look at the journal",
+        ),
+    };
+    let fault = Fault::new(kind, error).hint(hint);
+    Some(report.why.iter().fold(fault, Fault::because))
 }
 
 /// The report without what is wrong with it.

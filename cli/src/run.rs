@@ -26,7 +26,7 @@ use crate::env;
 use crate::output::{Talk, exit};
 use crate::report;
 use crate::start::{Flags, LATER, fixed_port};
-use crate::status::{living, warn};
+use crate::status::living;
 
 const ABOUT: About = About {
     help: "\
@@ -87,7 +87,6 @@ pub(crate) fn command(args: &mut Args) -> Result<u8, Halt> {
             return Err(fault.into());
         }
     };
-    warn(talk, &daemon.status);
     let ran = run_through(&daemon, &command, &signals);
     let (code, clean) = settle(talk, daemon, ran);
     match private {

@@ -112,8 +112,9 @@ fn begin<'a>(
     };
     let runs = Runs::create(dir.folder()).map_err(|error| cannot(&error))?;
     let boot_id = process::boot_id().map_err(|error| internal("cannot read the boot id", &error))?;
-    let abandoned =
-        runs.abandon(beginning.options.job.as_deref(), &boot_id).map_err(|error| cannot(&error))?;
+    let unfinished =
+        runs.unfinished(beginning.options.job.as_deref(), &boot_id).map_err(|error| cannot(&error))?;
+    let abandoned = unfinished.iter().filter(|run| run.counts).map(|run| run.id.clone()).collect();
     let run_id = state::new_run_id().map_err(|error| internal("the kernel gives no random bytes", &error))?;
     let run = runs.begin(&run_id).map_err(|error| cannot(&error))?;
     let taken_away = |fault: Fault| {
@@ -131,6 +132,11 @@ fn begin<'a>(
         daemon.run.give_up();
         dir.folder().remove(state::STATE_FILE);
         return Err(taken_away(fault));
+    }
+    for run in &unfinished {
+        if let Err(error) = run.mark() {
+            log::line(&format!("run {} cannot be marked as abandoned: {error}", run.id));
+        }
     }
     runs.remove_old(&run_id, log::now_us() / 1_000_000);
     Ok(daemon)
@@ -286,7 +292,7 @@ fn parent() -> Result<Option<OwnedFd>, Fault> {
 }
 
 fn load_policy(options: &Options) -> Result<Loaded, Fault> {
-    let overrides = Overrides { mode: options.mode, ..Overrides::default() };
+    let overrides = Overrides { mode: options.mode, host: options.host };
     load::load(options.config.as_deref(), &overrides, &options.variable).map_err(load::LoadError::into_fault)
 }
 

@@ -1,7 +1,7 @@
 //! The folder `runs/`: one folder a run, what became of it, and when it goes.
 //!
 //! A run that was neither finished nor marked is unfinished: its daemon was killed, or the machine was. The next
-//! start marks it, and names it in the new state where it was of the same job, so that a restart does not make a
+//! start names it in the new state where it was of the same job, and marks it, so that a restart does not make a
 //! crash unseen. Whoever writes here holds the lock, except for the mark `answered`.
 
 use std::io;
@@ -81,13 +81,12 @@ impl Runs {
         Ok(ids)
     }
 
-    /// Marks the unfinished runs as abandoned; answers those of the same job and boot for which no gate has
-    /// answered yet. What cannot be read was of the same job.
+    /// The runs that never came to their end and are not marked yet. What cannot be read was of the same job.
     ///
     /// # Errors
-    /// When the folder cannot be listed or a mark cannot be written: the crash would be forgotten.
-    pub fn abandon(&self, job: Option<&str>, boot_id: &str) -> Result<Vec<String>, FolderError> {
-        let mut ours = Vec::new();
+    /// When the folder cannot be listed or a run in it cannot be trusted: a crash would go unseen.
+    pub fn unfinished(&self, job: Option<&str>, boot_id: &str) -> Result<Vec<Unfinished>, FolderError> {
+        let mut found = Vec::new();
         for id in self.ids()? {
             let run = match self.folder.inside(&id) {
                 Ok(run) => run,
@@ -102,13 +101,11 @@ impl Runs {
                 Err(_) => (false, true),
             };
             if !finished {
-                run.write(ABANDONED, b"a later start found this run unfinished\n")?;
-                if same_job && !run.has(ANSWERED) {
-                    ours.push(id);
-                }
+                let counts = same_job && !run.has(ANSWERED);
+                found.push(Unfinished { id, run, counts });
             }
         }
-        Ok(ours)
+        Ok(found)
     }
 
     /// Takes away the runs that are older than 7 days, but not `current`. `now_s` is Unix time in seconds.
@@ -119,6 +116,27 @@ impl Runs {
                 self.remove(&id);
             }
         }
+    }
+}
+
+/// A run that never came to its end.
+#[derive(Debug)]
+pub struct Unfinished {
+    /// Its id.
+    pub id: String,
+    run: Folder,
+    /// It was of the same job and boot, and no gate has answered for it: the next run of the job must.
+    pub counts: bool,
+}
+
+impl Unfinished {
+    /// Marks it as abandoned. To be called once a new state names it where it counts: a start that fails in
+    /// between must not make the crash unseen.
+    ///
+    /// # Errors
+    /// When the mark cannot be written; then a later start names it once more, which errs on the safe side.
+    pub fn mark(&self) -> Result<(), FolderError> {
+        self.run.write(ABANDONED, b"a later start found this run unfinished\n")
     }
 }
 
@@ -165,35 +183,49 @@ mod tests {
         run
     }
 
+    fn counting(found: &[Unfinished]) -> Vec<&str> {
+        found.iter().filter(|it| it.counts).map(|it| it.id.as_str()).collect()
+    }
+
     #[test]
-    fn an_unfinished_run_of_the_job_is_named_once() {
+    fn an_unfinished_run_of_the_job_is_named_until_it_is_marked() {
         let (_temporary, runs) = runs();
         leave(&runs, A, Some("job:a"), true);
         let crashed = leave(&runs, B, Some("job:a"), false);
         leave(&runs, C, Some("job:other"), false);
-        assert_eq!(runs.abandon(Some("job:a"), "boot").unwrap(), [B]);
+        for _ in 0..2 {
+            let found = runs.unfinished(Some("job:a"), "boot").unwrap();
+            assert_eq!(
+                (found.len(), counting(&found)),
+                (2, vec![B]),
+                "a start that failed has marked nothing"
+            );
+        }
+        for it in runs.unfinished(Some("job:a"), "boot").unwrap() {
+            it.mark().unwrap();
+        }
         assert!(is_abandoned(&crashed) && is_abandoned(&runs.run(C).unwrap()));
         assert!(!is_abandoned(&runs.run(A).unwrap()));
-        assert!(runs.abandon(Some("job:a"), "boot").unwrap().is_empty());
+        assert!(runs.unfinished(Some("job:a"), "boot").unwrap().is_empty());
     }
 
     #[test]
     fn no_job_is_a_job_like_any_other_and_another_boot_is_another() {
         let (_temporary, runs) = runs();
         leave(&runs, A, None, false);
-        assert_eq!(runs.abandon(None, "boot").unwrap(), [A]);
-        leave(&runs, B, None, false);
-        assert!(runs.abandon(None, "later boot").unwrap().is_empty());
+        assert_eq!(counting(&runs.unfinished(None, "boot").unwrap()), [A]);
+        assert!(counting(&runs.unfinished(None, "later boot").unwrap()).is_empty());
+        assert!(counting(&runs.unfinished(Some("job:a"), "boot").unwrap()).is_empty());
     }
 
     #[test]
-    fn what_was_answered_for_is_not_named_and_what_cannot_be_read_is() {
+    fn what_was_answered_for_does_not_count_and_what_cannot_be_read_does() {
         let (_temporary, runs) = runs();
         mark_answered(&leave(&runs, A, None, false));
         runs.begin(B).unwrap().write(STATE_FILE, b"garbage").unwrap();
         runs.begin(C).unwrap();
-        assert_eq!(runs.abandon(None, "boot").unwrap(), [B, C]);
-        assert!(is_abandoned(&runs.run(A).unwrap()));
+        let found = runs.unfinished(None, "boot").unwrap();
+        assert_eq!((found.len(), counting(&found)), (3, vec![B, C]));
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Daemon<'_> {
         fds.iter().map(PollFd::revents).collect()
     }
 
-    fn take_signals(&mut self, phase: &mut Phase, signalled: &mut usize) {
+    fn take_signals(&self, phase: &mut Phase, signalled: &mut usize) {
         let arrived = self.signals.arrived();
         if arrived.hangup > 0 {
             log::line("SIGHUP: a reload of the policy is not supported yet; the policy stays");
