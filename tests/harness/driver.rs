@@ -70,12 +70,12 @@ fn probe() -> Result<(), String> {
 #[macro_export]
 macro_rules! both_drivers {
     ($($(#[$meta:meta])* fn $name:ident($driver:ident: $kind:ty) $body:block)+) => {$(
-        $(#[$meta])*
         mod $name {
             use super::*;
 
             fn check($driver: $kind) $body
 
+            $(#[$meta])*
             #[test]
             fn uring() {
                 if $crate::Driver::Uring.can_run() {
@@ -83,6 +83,7 @@ macro_rules! both_drivers {
                 }
             }
 
+            $(#[$meta])*
             #[test]
             fn epoll() {
                 if $crate::Driver::Epoll.can_run() {

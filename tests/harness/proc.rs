@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
@@ -13,6 +14,15 @@ pub fn threads(pid: u32) -> usize {
 /// Resident memory of the process, KiB.
 pub fn rss_kib(pid: u32) -> usize {
     status_number(pid, "VmRSS:").unwrap_or_else(|| panic!("process {pid} is gone"))
+}
+
+/// User and system time that the process has used, to 10 ms.
+pub fn cpu_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    // proc(5): utime and stime are fields 14 and 15; the name and what is before it are cut off here.
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second())
 }
 
 /// Open descriptors of the process.

@@ -14,6 +14,7 @@ mod bad_input;
 mod cli;
 mod clients;
 mod contract;
+mod faults;
 mod gate;
 mod http;
 mod http_body;
