@@ -24,8 +24,9 @@ use super::core::Core;
 use super::dial::{self, Reach, Route};
 use super::entry::{About, Entry};
 use super::inbox::Inbox;
+use super::rt::{Either, race};
 use super::stream::Stream;
-use super::tunnel::{self, Either, race};
+use super::tunnel;
 use super::{exchange, first_flight, refusal};
 
 /// The client's side of a connection.
