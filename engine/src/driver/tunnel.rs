@@ -6,7 +6,6 @@
 //! neither buffer nor pipe. An end of stream passes as an end of that direction alone; a reset passes as a reset.
 
 use std::cell::Cell;
-use std::future::Future;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -95,10 +94,11 @@ pub(crate) async fn run<E>(
     client: &Stream,
     upstream: &Stream,
     flow: &Flow,
-    first: impl Future<Output = Result<bool, E>>,
+    first: impl AsyncFnOnce() -> Result<bool, E>,
 ) -> Result<Outcome, E> {
     let up = async {
-        match first.await {
+        // Called here, so that it shares its place in the future with the relay that follows it.
+        match first().await {
             Ok(true) => pump(core, client, upstream, flow, Way::Up).await.map_err(Stop::Broken),
             // The client ended within its first flight.
             Ok(false) => {
