@@ -91,12 +91,13 @@ fn policy(flags: &Flags, talk: Talk) -> Result<Loaded, Fault> {
         (None, Some(_)) => Some(living(&state_dir(flags.state.clone())?)?),
         _ => living(&state_dir(None)?).ok(),
     };
-    let (mut config, mut mode) = (flags.config.clone(), flags.mode);
+    let (mut config, mut mode, mut host) = (flags.config.clone(), flags.mode, None);
     if let (None, Some(state)) = (&config, &running) {
         mode = mode.or(Mode::parse(&state.mode));
+        host = Some(state.address.ip()); // the reach follows the listener
         config = Some(PathBuf::from(&state.policy.source)).filter(|source| source.is_absolute());
     }
-    let loaded = load(config.as_deref(), &Overrides { mode, ..Overrides::default() }, &crate::args::variable)
+    let loaded = load(config.as_deref(), &Overrides { mode, host }, &crate::args::variable)
         .map_err(LoadError::into_fault)?;
     if let Some(state) = running.filter(|_| flags.config.is_none())
         && loaded.policy.digest() != state.policy.digest

@@ -25,21 +25,26 @@ pub struct Binary {
 /// # Panics
 /// When it cannot be built, or is not made of these sources.
 pub fn weir() -> &'static Binary {
-    static BINARY: OnceLock<Binary> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let path = build();
-        let said = Command::new(&path).args(["version", "--json"]).output().unwrap();
-        let version: Value = serde_json::from_slice(&said.stdout)
-            .unwrap_or_else(|error| panic!("`weir version --json`: {error}: {said:?}"));
-        let build_id = build_id::build_id(root(), &features()).unwrap();
-        assert_eq!(
-            version["build_id"].as_str(),
-            Some(build_id.as_str()),
-            "not made of these sources: {version}"
-        );
-        eprintln!("weir {build_id} at {}", path.display());
-        Binary { path, build_id }
-    })
+    // A failure is kept too: the next test shall not build again only to fail again.
+    static BINARY: OnceLock<Result<Binary, String>> = OnceLock::new();
+    match BINARY.get_or_init(build_and_prove) {
+        Ok(binary) => binary,
+        Err(why) => panic!("{why}"),
+    }
+}
+
+fn build_and_prove() -> Result<Binary, String> {
+    let path = build()?;
+    let said = Command::new(&path).args(["version", "--json"]).output().map_err(|error| error.to_string())?;
+    let version: Value = serde_json::from_slice(&said.stdout)
+        .map_err(|error| format!("`weir version --json`: {error}: {said:?}"))?;
+    let build_id =
+        build_id::build_id(root(), &features()).map_err(|error| format!("the sources: {error}"))?;
+    if version["build_id"].as_str() != Some(build_id.as_str()) {
+        return Err(format!("{} is not made of these sources ({build_id}): {version}", path.display()));
+    }
+    eprintln!("weir {build_id} at {}", path.display());
+    Ok(Binary { path, build_id })
 }
 
 /// The root of the sources.
@@ -54,7 +59,7 @@ pub fn shared() -> Option<PathBuf> {
     place.is_dir().then_some(place)
 }
 
-fn build() -> PathBuf {
+fn build() -> Result<PathBuf, String> {
     let (profile, target_folder) = profile_and_target_folder();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
     cargo
@@ -65,14 +70,16 @@ fn build() -> PathBuf {
         .arg("--target-dir")
         .arg(target_folder)
         .stderr(Stdio::inherit());
-    let built = cargo.output().unwrap_or_else(|error| panic!("cargo: {error}"));
-    assert!(built.status.success(), "cargo build of weir: {}", built.status);
+    let built = cargo.output().map_err(|error| format!("cargo: {error}"))?;
+    if !built.status.success() {
+        return Err(format!("cargo build of weir: {}", built.status));
+    }
     String::from_utf8_lossy(&built.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|message| message["reason"] == "compiler-artifact" && message["target"]["name"] == "weir")
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .expect("cargo names the executable that it built")
+        .ok_or_else(|| "cargo names no executable".to_owned())
 }
 
 /// From the place of this test binary, `TARGET/PROFILE/deps/it-…`.

@@ -20,7 +20,7 @@ both_drivers! {
         Pattern::new(1).expect(&mut from, bytes).unwrap();
         sender.join().unwrap().unwrap();
         assert_eq!(verdict.recv().unwrap(), Ok(()));
-        drop(wire);
+        drop((wire, from));
 
         let end = daemon.journal.wait_for("ended", |_| true);
         assert_eq!((end["up"].as_u64(), end["down"].as_u64()), (Some(bytes), Some(bytes)), "{end}");

@@ -27,20 +27,16 @@ use crate::policy::{Basic, Complaint, Config, ConfigError, Environment, Material
 pub struct Overrides {
     /// `--mode`.
     pub mode: Option<Mode>,
-    /// `--host`.
+    /// `--host`: the reach follows the listener. (`--port` changes no decision, so it is no matter of the policy.)
     pub host: Option<IpAddr>,
-    /// `--port`.
-    pub port: Option<u16>,
 }
 
 /// A policy in force with what belongs to it.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The policy; its `config().listen.http` is where to listen, `notices()` what to say.
+    /// The policy; its `config().listen.http` is where to listen.
     pub policy: Arc<Policy>,
-    /// Certificates of `tls.extra_roots`, DER: trusted for every parent beside the system's.
-    pub extra_roots: Vec<Vec<u8>>,
-    /// What people should know and is no error.
+    /// What people should know and is no error; the policy's own notices are among them.
     pub notices: Vec<String>,
 }
 
@@ -124,9 +120,6 @@ pub fn load(
     if let Some(host) = overrides.host {
         config.listen.http.set_ip(host);
     }
-    if let Some(port) = overrides.port {
-        config.listen.http.set_port(port);
-    }
     let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
     let mut references =
         References { source: &config.source, folder, variable, faults: Vec::new(), notices: Vec::new() };
@@ -136,10 +129,10 @@ pub fn load(
     if !faults.is_empty() {
         return Err(LoadError { faults });
     }
-    let environment = Environment { materials, ..Environment::from_variables(variable) };
+    let environment = Environment { materials, extra_roots, ..Environment::from_variables(variable) };
     let policy = Policy::new(config, &environment)?;
     notices.extend(policy.notices().iter().cloned());
-    Ok(Loaded { policy: Arc::new(policy), extra_roots, notices })
+    Ok(Loaded { policy: Arc::new(policy), notices })
 }
 
 fn policy_text(path: &Path) -> Result<String, LoadError> {
@@ -352,12 +345,11 @@ mod tests {
 
     #[test]
     fn without_a_file_it_is_preset_ci_with_overrides() {
-        let overrides =
-            Overrides { mode: Some(Mode::Audit), host: Some("127.0.0.2".parse().unwrap()), port: Some(3128) };
+        let overrides = Overrides { mode: Some(Mode::Audit), host: Some("127.0.0.2".parse().unwrap()) };
         let loaded = load(None, &overrides, &|_| None).unwrap();
         assert_eq!(loaded.policy.source(), "preset:ci");
         assert_eq!(loaded.policy.mode(), Mode::Audit);
-        assert_eq!(loaded.policy.config().listen.http.to_string(), "127.0.0.2:3128");
+        assert_eq!(loaded.policy.config().listen.http.to_string(), "127.0.0.2:0");
         let remote = Overrides { host: Some("0.0.0.0".parse().unwrap()), ..Overrides::default() };
         let error = load(None, &remote, &|_| None).unwrap_err().to_string();
         assert!(error.contains("0.0.0.0 is not a loopback address\nhint: "), "{error}");
@@ -412,9 +404,8 @@ mod tests {
         let text = "[tls]\nextra_roots = [\"ca.pem\"]\n[upstream]\ndefault = \"corp\"\n[upstream.corp]\nurl = \"https://p.test\"\nca_file = \"ca.pem\"\nauth_ref = \"file:auth\"\n";
         let folder = folder(&[("weir.toml", text.as_bytes()), ("ca.pem", &pem), ("auth", b"u:p\n")]);
         let loaded = loaded(&folder, &[]).unwrap();
-        assert_eq!(loaded.extra_roots, [der.clone()]);
         let parent = parent_of(&loaded);
-        assert_eq!(parent.roots, [der]);
+        assert_eq!(parent.roots, [der.clone(), der], "ca_file, then extra_roots");
         assert_eq!(parent.basic.unwrap().header_value(), "Basic dTpw");
     }
 

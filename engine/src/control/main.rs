@@ -292,7 +292,7 @@ fn parent() -> Result<Option<OwnedFd>, Fault> {
 }
 
 fn load_policy(options: &Options) -> Result<Loaded, Fault> {
-    let overrides = Overrides { mode: options.mode, ..Overrides::default() };
+    let overrides = Overrides { mode: options.mode, host: options.host };
     load::load(options.config.as_deref(), &overrides, &options.variable).map_err(load::LoadError::into_fault)
 }
 

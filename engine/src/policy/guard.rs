@@ -91,7 +91,7 @@ impl Reach {
         }
     }
 
-    fn refuses(self, class: Class) -> bool {
+    pub(super) fn refuses(self, class: Class) -> bool {
         match (self, class) {
             (_, Class::Metadata | Class::Own) => true,
             (_, Class::Public | Class::Documentation) | (Reach::Local, _) => false,

@@ -23,6 +23,7 @@ pub mod flight;
 pub mod guard;
 pub mod host_rule;
 pub mod keys;
+pub mod no_proxy;
 pub mod parents;
 pub mod ranges;
 pub mod reader;
@@ -193,6 +194,7 @@ impl Policy {
             ports: keys.ports.clone().unwrap_or_else(|| reach.default_ports()),
             deny_ports: keys.deny_ports.clone(),
         };
+        let parents = Parents::new(&config, environment)?;
         let canonical = config.canonical();
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, canonical.as_bytes());
         Ok(Self {
@@ -204,7 +206,7 @@ impl Policy {
             guard_rule: "guard".into(),
             observe_rule: "observe".into(),
             fixed: FixedNames::new(&config.resolve),
-            parents: Parents::new(&config, environment)?,
+            parents,
             config,
         })
     }
@@ -434,5 +436,7 @@ impl Ruling {
     }
 }
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;

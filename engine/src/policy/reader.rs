@@ -168,7 +168,7 @@ impl<'t> Reader<'t> {
         if self.problems.is_empty() {
             return Ok(());
         }
-        self.problems.sort_by(|a, b| a.place.cmp(&b.place));
+        self.problems.sort_by_key(|problem| problem.place);
         let more = self.problems.len().saturating_sub(PROBLEMS_MAX);
         self.problems.truncate(PROBLEMS_MAX);
         Err(ConfigError { name: name.to_owned(), problems: self.problems, more })

@@ -15,7 +15,8 @@ use super::config::{
 use super::guard::{Class, Reach};
 use super::host_rule::{HostPattern, Pattern};
 use super::keys;
-use super::parents::{NoProxy, ProxyUrl};
+use super::no_proxy::NoProxy;
+use super::parents::ProxyUrl;
 use super::ranges::{Cidr, Ports};
 use super::reader::{Item, Reader, Section};
 use crate::error::Code;
@@ -30,6 +31,8 @@ const REASON_BYTES_MAX: usize = 256;
 pub(super) const RESERVED_IDS: &[&str] = &["default", "guard", "http", "limit", "observe", "upstream"];
 
 const ACTIONS: &[(&str, Action)] = &[("splice", Action::Splice), ("deny", Action::Deny)];
+
+type ReadTable<'d> = fn(&mut Reader<'_>, &Section<'d>, &mut Config);
 
 /// The whole document.
 pub(super) fn read<'d>(reader: &mut Reader<'_>, document: &'d Spanned<DeTable<'d>>) -> Config {
@@ -46,7 +49,7 @@ pub(super) fn read<'d>(reader: &mut Reader<'_>, document: &'d Spanned<DeTable<'d
     let mut config = preset.map_or_else(Config::default, Config::preset);
     reader.set(&mut config.mode, &top, "mode", |reader, item| reader.word(item, Mode::WORDS, &[]));
     reader.set(&mut config.default, &top, "default", |reader, item| reader.word(item, ACTIONS, &["inspect"]));
-    let sections: [(&str, fn(&mut Reader<'_>, &Section<'d>, &mut Config)); 6] = [
+    let tables: [(&str, ReadTable<'d>); 6] = [
         ("listen", listen),
         ("guard", guard),
         ("resolve", resolve),
@@ -54,7 +57,7 @@ pub(super) fn read<'d>(reader: &mut Reader<'_>, document: &'d Spanned<DeTable<'d
         ("upstream", upstream),
         ("gate", gate),
     ];
-    for (name, read) in sections {
+    for (name, read) in tables {
         if let Some(section) = top.item(name).and_then(|item| reader.section(&item, name)) {
             read(reader, &section, &mut config);
         }

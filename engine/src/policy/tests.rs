@@ -299,132 +299,129 @@ fn explanations_name_rule_code_and_way() {
     }
 }
 
-/// Each bad file with the start of its complaint and a word of its hint.
+/// A bad file, the start of its complaint, and a word of the hint.
+const BAD_FILES: &[(&str, &str, &str)] = &[
+    ("mod = \"audit\"", "w:1:1: mod: unknown key", "`mode`"),
+    ("\n  mode = \"enfroce\"", "w:2:10: mode: unknown value \"enfroce\"", "\"enforce\""),
+    ("mode = 1", "w:1:8: mode: must be a string, is an integer", ""),
+    ("version = 2", "w:1:11: version: unknown version", "version = 1"),
+    ("default = \"inspect\"", "w:1:11: default: \"inspect\" is not supported yet", "splice"),
+    ("fail_on = []", "w:1:1: fail_on: unknown key", "[gate]"),
+    ("guard = 1", "w:1:9: guard: must be a table, is an integer", ""),
+    ("[packages]\nmalware = \"deny\"", "w:1:2: packages: not supported yet", "take it out"),
+    ("[[packages.source]]\nkind = \"index\"", "w:1:3: packages: not supported yet", ""),
+    ("[listen]\nunix = \"/x\"", "w:2:1: listen.unix: not supported yet", ""),
+    ("[[listen.reverse]]\nid = \"x\"", "w:1:10: listen.reverse: not supported yet", ""),
+    ("[listen]\nhttp = \"0.0.0.0:1\"", "w:2:8: listen.http: 0.0.0.0 is not a loopback", "allow_remote"),
+    ("[listen]\nhttp = \"localhost:1\"", "w:2:8: listen.http: must be an address", "127.0.0.1:0"),
+    ("[guard]\nreach = \"far\"", "w:2:9: guard.reach: unknown value", "\"boundary\""),
+    ("[guard]\ndeny = [\"privat\"]", "w:2:9: guard.deny[0]: unknown value", "\"private\""),
+    ("[guard]\nallow_cidrs = [\"10.0.0.1/8\"]", "w:2:16: guard.allow_cidrs[0]: ", ""),
+    ("[guard]\nports = [0]", "w:2:10: guard.ports[0]: \"0\" is no port", "443"),
+    ("[guard]\nports = []", "w:2:9: guard.ports: opens no port", ""),
+    ("[guard]\nports = 443", "w:2:9: guard.ports: must be an array", ""),
+    ("[resolve]\na.test = \"10.0.0.1\"", "w:2:1: resolve.a: must be an address", "quote"),
+    ("[resolve]\n\"a.test\" = \"b.test\"", "w:2:12: resolve.\"a.test\": \"b.test\" is no IP address", ""),
+    ("[resolve]\n\"a.test\" = []", "w:2:12: resolve.\"a.test\": must name 1 to 16", "deny"),
+    ("[resolve]\n\"a.test:1\" = \"10.0.0.1\"", "w:2:14: resolve.\"a.test:1\": the key must be a name", ""),
+    (
+        "[resolve]\n\"A.test\" = \"10.0.0.1\"\n\"a.test\" = \"10.0.0.1\"",
+        "w:3:12: resolve.\"a.test\": the name stands here twice",
+        "",
+    ),
+    (
+        "[gate]\nfail_on = [\"pkg_malware\"]",
+        "w:2:12: gate.fail_on[0]: \"pkg_malware\" is not supported yet",
+        "",
+    ),
+    ("[gate]\nfail_on = [\"bogus\"]", "w:2:12: gate.fail_on[0]: unknown value \"bogus\"", ""),
+    ("[upstream]\ndefault = \"corp\"", "w:2:11: upstream.default: no [upstream.corp]", "direct"),
+    ("[upstream.corp]\nurll = \"x\"", "w:1:1: upstream.corp.url: is missing", ""),
+    ("[upstream.corp]\nurl = \"socks5h://p.test:1\"", "w:2:7: upstream.corp.url: SOCKS", ""),
+    (
+        "[upstream.corp]\nurl = \"http://u:hunter2@p.test:1\"",
+        "w:2:7: upstream.corp.url: carries a user",
+        "auth_ref",
+    ),
+    ("[upstream.env]\nurl = \"http://p.test\"", "w:1:1: upstream.env: \"env\" cannot be the name", ""),
+    (
+        "[upstream.c]\nurl = \"http://p.test\"\nauth_ref = \"u:hunter2\"",
+        "w:3:12: upstream.c.auth_ref: must be a reference",
+        "env:NAME",
+    ),
+    (
+        "[upstream.c]\nurl = \"http://p.test\"\nauth_ref = \"cmd:[hunter2]\"",
+        "w:3:12: upstream.c.auth_ref: cmd: references are not supported yet",
+        "",
+    ),
+    (
+        "[upstream.c]\nurl = \"http://p.test\"\nca_file = \"x\"",
+        "w:1:1: upstream.c.ca_file: has no effect",
+        "https",
+    ),
+    (
+        "[upstream.c]\nurl = \"http://p.test\"\nfail = \"open\"",
+        "w:3:8: upstream.c.fail: unknown value",
+        "closed",
+    ),
+    (
+        "[upstream.c]\nurl = \"http://p.test\"\nno_proxy = [\"192.168.*\"]",
+        "w:3:13: upstream.c.no_proxy[0]: ",
+        "",
+    ),
+    ("[route]\nid = \"x\"", "w:1:1: route: must be an array of tables", "[[route]]"),
+    ("[[route]]\nhosts = [\"a.test\"]\naction = \"deny\"", "w:1:1: route[0].id: is missing", ""),
+    ("[[route]]\nid = \"x\"\naction = \"deny\"", "w:1:1: route[0].hosts: is missing", ""),
+    ("[[route]]\nid = \"x\"\nhosts = []\naction = \"deny\"", "w:3:9: route[0].hosts: names no host", ""),
+    (
+        "[[route]]\nid = \"x\"\nhosts = [\"*\"]\naction = \"deny\"",
+        "w:3:10: route[0].hosts[0]: a bare",
+        "default",
+    ),
+    (
+        "[[route]]\nid = \"x\"\nhosts = [\"*.com\"]\naction = \"deny\"",
+        "w:3:10: route[0].hosts[0]: \"com\" is a public",
+        "",
+    ),
+    ("[[route]]\nid = \"x\"\nhosts = [\"a.test\"]", "w:1:1: route[0].action: is missing", ""),
+    (
+        "[[route]]\nid = \"x\"\nhosts = [\"a.test\"]\naction = \"inspect\"",
+        "w:4:10: route[0].action: \"inspect\" is not supported yet",
+        "",
+    ),
+    (
+        "[[route]]\nid = \"x\"\nhosts = [\"a.test\"]\naction = \"splice\"\npaths = [\"/x\"]",
+        "w:5:1: route[0].paths: not supported yet",
+        "",
+    ),
+    (
+        "[[route]]\nid = \"default\"\nhosts = [\"a.test\"]\naction = \"deny\"",
+        "w:2:6: route[0].id: \"default\" is the name of a built-in",
+        "",
+    ),
+    (
+        "[[route]]\nid = \"a b\"\nhosts = [\"a.test\"]\naction = \"deny\"",
+        "w:2:6: route[0].id: must be 1 to 64",
+        "",
+    ),
+    (
+        "[[route]]\nid = \"x\"\nhosts = [\"a.test\"]\naction = \"deny\"\nreason = \"a\\nb\"",
+        "w:5:10: route[0].reason: must be one line",
+        "",
+    ),
+    (
+        "[[route]]\nid = \"x\"\nhosts = [\"a.test\"]\naction = \"deny\"\nrequire_sni = true",
+        "w:1:1: route[0].require_sni: has no effect",
+        "",
+    ),
+    ("mode = \"audit\"\nmode = \"audit\"", "w:2:1: duplicate key", ""),
+    ("mode = ", "w:1:", "TOML"),
+    ("preset = \"lax\"", "w:1:10: preset: unknown value \"lax\"", "\"agent\""),
+];
+
 #[test]
 fn complaints_name_place_key_problem_and_way_out() {
-    let cases = [
-        ("mod = \"audit\"", "w:1:1: mod: unknown key", "`mode`"),
-        ("\n  mode = \"enfroce\"", "w:2:10: mode: unknown value \"enfroce\"", "\"enforce\""),
-        ("mode = 1", "w:1:8: mode: must be a string, is an integer", ""),
-        ("version = 2", "w:1:11: version: unknown version", "version = 1"),
-        ("default = \"inspect\"", "w:1:11: default: \"inspect\" is not supported yet", "splice"),
-        ("fail_on = []", "w:1:1: fail_on: unknown key", "[gate]"),
-        ("guard = 1", "w:1:9: guard: must be a table, is an integer", ""),
-        ("[packages]\nmalware = \"deny\"", "w:1:2: packages: not supported yet", "take it out"),
-        ("[[packages.source]]\nkind = \"index\"", "w:1:3: packages: not supported yet", ""),
-        ("[listen]\nunix = \"/x\"", "w:2:1: listen.unix: not supported yet", ""),
-        ("[[listen.reverse]]\nid = \"x\"", "w:1:10: listen.reverse: not supported yet", ""),
-        ("[listen]\nhttp = \"0.0.0.0:1\"", "w:2:8: listen.http: 0.0.0.0 is not a loopback", "allow_remote"),
-        ("[listen]\nhttp = \"localhost:1\"", "w:2:8: listen.http: must be an address", "127.0.0.1:0"),
-        ("[guard]\nreach = \"far\"", "w:2:9: guard.reach: unknown value", "\"boundary\""),
-        ("[guard]\ndeny = [\"privat\"]", "w:2:9: guard.deny[0]: unknown value", "\"private\""),
-        ("[guard]\nallow_cidrs = [\"10.0.0.1/8\"]", "w:2:16: guard.allow_cidrs[0]: ", ""),
-        ("[guard]\nports = [0]", "w:2:10: guard.ports[0]: \"0\" is no port", "443"),
-        ("[guard]\nports = []", "w:2:9: guard.ports: opens no port", ""),
-        ("[guard]\nports = 443", "w:2:9: guard.ports: must be an array", ""),
-        ("[resolve]\na.test = \"10.0.0.1\"", "w:2:1: resolve.a: must be an address", "quote"),
-        ("[resolve]\n\"a.test\" = \"b.test\"", "w:2:12: resolve.\"a.test\": \"b.test\" is no IP address", ""),
-        ("[resolve]\n\"a.test\" = []", "w:2:12: resolve.\"a.test\": must name 1 to 16", "deny"),
-        (
-            "[resolve]\n\"a.test:1\" = \"10.0.0.1\"",
-            "w:2:14: resolve.\"a.test:1\": the key must be a name",
-            "",
-        ),
-        (
-            "[resolve]\n\"A.test\" = \"10.0.0.1\"\n\"a.test\" = \"10.0.0.1\"",
-            "w:3:12: resolve.\"a.test\": the name stands here twice",
-            "",
-        ),
-        (
-            "[gate]\nfail_on = [\"pkg_malware\"]",
-            "w:2:12: gate.fail_on[0]: \"pkg_malware\" is not supported yet",
-            "",
-        ),
-        ("[gate]\nfail_on = [\"bogus\"]", "w:2:12: gate.fail_on[0]: unknown value \"bogus\"", ""),
-        ("[upstream]\ndefault = \"corp\"", "w:2:11: upstream.default: no [upstream.corp]", "direct"),
-        ("[upstream.corp]\nurll = \"x\"", "w:1:1: upstream.corp.url: is missing", ""),
-        ("[upstream.corp]\nurl = \"socks5h://p.test:1\"", "w:2:7: upstream.corp.url: SOCKS", ""),
-        (
-            "[upstream.corp]\nurl = \"http://u:hunter2@p.test:1\"",
-            "w:2:7: upstream.corp.url: carries a user",
-            "auth_ref",
-        ),
-        ("[upstream.env]\nurl = \"http://p.test\"", "w:1:1: upstream.env: \"env\" cannot be the name", ""),
-        (
-            "[upstream.c]\nurl = \"http://p.test\"\nauth_ref = \"u:hunter2\"",
-            "w:3:12: upstream.c.auth_ref: must be a reference",
-            "env:NAME",
-        ),
-        (
-            "[upstream.c]\nurl = \"http://p.test\"\nauth_ref = \"cmd:[hunter2]\"",
-            "w:3:12: upstream.c.auth_ref: cmd: references are not supported yet",
-            "",
-        ),
-        (
-            "[upstream.c]\nurl = \"http://p.test\"\nca_file = \"x\"",
-            "w:1:1: upstream.c.ca_file: has no effect",
-            "https",
-        ),
-        (
-            "[upstream.c]\nurl = \"http://p.test\"\nfail = \"open\"",
-            "w:3:8: upstream.c.fail: unknown value",
-            "closed",
-        ),
-        (
-            "[upstream.c]\nurl = \"http://p.test\"\nno_proxy = [\"192.168.*\"]",
-            "w:3:13: upstream.c.no_proxy[0]: ",
-            "",
-        ),
-        ("[route]\nid = \"x\"", "w:1:1: route: must be an array of tables", "[[route]]"),
-        ("[[route]]\nhosts = [\"a.test\"]\naction = \"deny\"", "w:1:1: route[0].id: is missing", ""),
-        ("[[route]]\nid = \"x\"\naction = \"deny\"", "w:1:1: route[0].hosts: is missing", ""),
-        ("[[route]]\nid = \"x\"\nhosts = []\naction = \"deny\"", "w:3:9: route[0].hosts: names no host", ""),
-        (
-            "[[route]]\nid = \"x\"\nhosts = [\"*\"]\naction = \"deny\"",
-            "w:3:10: route[0].hosts[0]: a bare",
-            "default",
-        ),
-        (
-            "[[route]]\nid = \"x\"\nhosts = [\"*.com\"]\naction = \"deny\"",
-            "w:3:10: route[0].hosts[0]: \"com\" is a public",
-            "",
-        ),
-        ("[[route]]\nid = \"x\"\nhosts = [\"a.test\"]", "w:1:1: route[0].action: is missing", ""),
-        (
-            "[[route]]\nid = \"x\"\nhosts = [\"a.test\"]\naction = \"inspect\"",
-            "w:4:10: route[0].action: \"inspect\" is not supported yet",
-            "",
-        ),
-        (
-            "[[route]]\nid = \"x\"\nhosts = [\"a.test\"]\naction = \"splice\"\npaths = [\"/x\"]",
-            "w:5:1: route[0].paths: not supported yet",
-            "",
-        ),
-        (
-            "[[route]]\nid = \"default\"\nhosts = [\"a.test\"]\naction = \"deny\"",
-            "w:2:6: route[0].id: \"default\" is the name of a built-in",
-            "",
-        ),
-        (
-            "[[route]]\nid = \"a b\"\nhosts = [\"a.test\"]\naction = \"deny\"",
-            "w:2:6: route[0].id: must be 1 to 64",
-            "",
-        ),
-        (
-            "[[route]]\nid = \"x\"\nhosts = [\"a.test\"]\naction = \"deny\"\nreason = \"a\\nb\"",
-            "w:5:10: route[0].reason: must be one line",
-            "",
-        ),
-        (
-            "[[route]]\nid = \"x\"\nhosts = [\"a.test\"]\naction = \"deny\"\nrequire_sni = true",
-            "w:1:1: route[0].require_sni: has no effect",
-            "",
-        ),
-        ("mode = \"audit\"\nmode = \"audit\"", "w:2:1: duplicate key", ""),
-        ("mode = ", "w:1:", "TOML"),
-        ("preset = \"lax\"", "w:1:10: preset: unknown value \"lax\"", "\"agent\""),
-    ];
-    for (text, start, hint) in cases {
+    for &(text, start, hint) in BAD_FILES {
         let error = Config::parse(text, "w").err().unwrap_or_else(|| panic!("accepted: {text}"));
         let lines: Vec<String> = error.to_string().lines().map(str::to_owned).collect();
         let line = lines.iter().find(|line| line.starts_with(start));

@@ -105,7 +105,9 @@ pub fn fuzz(data: &[u8]) {
     let end = match super::HeadScan::new().scan(data) {
         Ok(crate::wire::Step::Done(end)) => end,
         Ok(crate::wire::Step::More) | Err(_) => {
-            assert!(Response::parse(data, &Method::Get).is_err(), "scan and parser disagree");
+            // The bound of the first line is the scan's alone.
+            let is_long = data.len() > crate::limits::FIRST_LINE_BYTES_MAX;
+            assert!(is_long || Response::parse(data, &Method::Get).is_err(), "scan and parser disagree");
             return;
         }
     };
