@@ -45,7 +45,7 @@ impl Wire {
         &self.stream
     }
 
-    /// A second handle, to write while another thread reads. Holds none of the bytes read too far.
+    /// A second handle, to write while another thread reads. It sees none of the bytes read too far.
     pub fn twin(&self) -> TcpStream {
         self.stream.try_clone().unwrap()
     }
@@ -258,6 +258,20 @@ impl Wire {
         let mut buffer = [0; 16 * 1024];
         let got = self.stream.read(&mut buffer)?;
         self.held.extend_from_slice(&buffer[..got]);
+        Ok(got)
+    }
+}
+
+impl Read for Wire {
+    /// What was read too far first, then from the socket.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.held.is_empty() {
+            return self.stream.read(buffer);
+        }
+        let got = buffer.len().min(self.held.len());
+        for (to, from) in buffer.iter_mut().zip(self.held.drain(..got)) {
+            *to = from;
+        }
         Ok(got)
     }
 }

@@ -14,13 +14,13 @@ both_drivers! {
         let bytes = size_from_env("WEIR_TEST_BULK_MB", 256) as u64 * 1024 * 1024;
         let (origin, verdict) = Origin::pattern_both_ways(bytes);
         let daemon = Daemon::start(driver);
-        let wire = daemon.tunnel(&origin.named("bulk.weir.test"));
-        let (mut to, mut from) = (wire.twin(), wire.twin());
+        let mut wire = daemon.tunnel(&origin.named("bulk.weir.test"));
+        let mut to = wire.twin();
         let sender = thread::spawn(move || Pattern::new(2).write(&mut to, bytes));
-        Pattern::new(1).expect(&mut from, bytes).unwrap();
+        Pattern::new(1).expect(&mut wire, bytes).unwrap();
         sender.join().unwrap().unwrap();
         assert_eq!(verdict.recv().unwrap(), Ok(()));
-        drop((wire, from));
+        drop(wire);
 
         let end = daemon.journal.wait_for("ended", |_| true);
         assert_eq!((end["up"].as_u64(), end["down"].as_u64()), (Some(bytes), Some(bytes)), "{end}");
