@@ -70,9 +70,9 @@ fn keep_descriptors_ours() -> std::io::Result<()> {
         if number <= 2 {
             continue;
         }
+        #[expect(unsafe_code, reason = "a descriptor that was inherited has no owner here to borrow it from")]
         // SAFETY: the number was open a moment ago and is only borrowed for two fcntl calls; nothing else runs in
         // this process, and if it was closed since (the listing's own), the calls answer EBADF.
-        #[expect(unsafe_code, reason = "a descriptor that was inherited has no owner here to borrow it from")]
         let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
         if let Ok(flags) = fcntl_getfd(descriptor) {
             let _ = fcntl_setfd(descriptor, flags | FdFlags::CLOEXEC);

@@ -21,11 +21,12 @@ use crate::wire::head::{HeadScan, Method, Request, Target};
 use crate::wire::target::Authority;
 
 use super::core::Core;
-use super::dial::{self, Reach, Route};
+use super::dial::{self, Dialled, Reach, Route};
 use super::entry::{About, Entry};
 use super::inbox::Inbox;
+use super::rt::{Either, race};
 use super::stream::Stream;
-use super::tunnel::{self, Either, race};
+use super::tunnel::{self, Way};
 use super::{exchange, first_flight, refusal};
 
 /// The client's side of a connection.
@@ -54,31 +55,66 @@ enum Plan {
 /// Whether the connection may carry another request.
 pub(crate) type KeepAlive = bool;
 
+/// What becomes of a connection after a request.
+enum Next {
+    Request,
+    Tunnel(Tunnel),
+    Close,
+}
+
+impl From<KeepAlive> for Next {
+    fn from(keep_alive: KeepAlive) -> Self {
+        if keep_alive { Next::Request } else { Next::Close }
+    }
+}
+
+/// A tunnel whose client has been told 200; all that is kept of how it came to be.
+struct Tunnel {
+    upstream: Stream,
+    entry: Entry,
+    passage: Passage,
+    target: Authority,
+    via: Option<Arc<str>>,
+}
+
 pub(crate) async fn run(core: Rc<Core>, socket: OwnedFd, peer: SocketAddr) {
     let Ok(stream) = Stream::tcp(socket) else { return };
-    let mut client = Client { stream, peer, inbox: Inbox::new(&core.buffers), served: 0 };
+    let client = Client { stream, peer, inbox: Inbox::new(&core.buffers), served: 0 };
+    // In a box of its own, which is gone before the tunnel begins: tunnels live long and must be small.
+    if let Some((client, tunnel)) = Box::pin(converse(&core, client)).await {
+        relay(&core, client, tunnel).await;
+    }
+}
+
+/// Answers requests until the connection ends or becomes a tunnel.
+async fn converse(core: &Rc<Core>, mut client: Client) -> Option<(Client, Tunnel)> {
     loop {
-        let keep_alive = match read_request(&core, &mut client).await {
-            Read::Request(asked) => serve(&core, &mut client, asked).await,
-            Read::Bad(refusal) => turn_away(&core, &mut client, refusal).await,
-            Read::Gone => return,
+        let next = match read_request(core, &mut client).await {
+            Read::Request(asked) => serve(core, &mut client, asked).await,
+            Read::Bad(refusal) => {
+                turn_away(core, &mut client, refusal).await;
+                return None;
+            }
+            Read::Gone => return None,
         };
-        client.served += 1;
-        if !keep_alive {
-            return;
+        match next {
+            Next::Tunnel(tunnel) => return Some((client, tunnel)),
+            Next::Close => return None,
+            Next::Request => client.served += 1,
         }
     }
 }
 
 /// Judges a request, journals the decision, and carries it out.
-async fn serve(core: &Rc<Core>, client: &mut Client, asked: Asked) -> KeepAlive {
+async fn serve(core: &Rc<Core>, client: &mut Client, asked: Asked) -> Next {
     let plan = plan(core, &asked).await;
     let about = about(client, &asked, &plan);
     let (verdict, rule, reason) = ruling(&plan);
     let entry = match Entry::decided(core, about, verdict, rule, reason).await {
         Ok(entry) => entry,
         Err(code) => {
-            return answer(core, client, &asked, &own(code, "the journal takes no more records")).await;
+            let refusal = own(code, "the journal takes no more records");
+            return answer(core, client, &asked, &refusal).await.into();
         }
     };
     match plan {
@@ -86,14 +122,11 @@ async fn serve(core: &Rc<Core>, client: &mut Client, asked: Asked) -> KeepAlive 
             entry.status.set(refusal.code.status());
             let keep_alive = answer(core, client, &asked, &refusal).await;
             entry.end(Outcome::Failed(refusal.code));
-            keep_alive
+            keep_alive.into()
         }
         Plan::Pass(passage, reach) => match asked.ask {
-            Ask::Connect => {
-                open_tunnel(core, client, asked, entry, &passage, &reach.route).await;
-                false
-            }
-            Ask::Http => exchange::forward(core, client, &asked, entry, &reach.route).await,
+            Ask::Connect => open_tunnel(core, client, asked, entry, passage, &reach.route).await,
+            Ask::Http => exchange::forward(core, client, &asked, entry, &reach.route).await.into(),
         },
     }
 }
@@ -154,61 +187,62 @@ fn about(client: &Client, asked: &Asked, plan: &Plan) -> About {
     }
 }
 
-/// Dials, says 200, and relays until the end.
+/// Dials and says 200.
 async fn open_tunnel(
     core: &Rc<Core>,
     client: &mut Client,
     asked: Asked,
     entry: Entry,
-    passage: &Passage,
+    passage: Passage,
     route: &Route,
-) {
-    let dialled = match dial::connect(core, route, &asked.target, Ask::Connect).await {
-        Ok(dialled) => dialled,
-        Err(failure) => {
-            let refusal =
-                Refusal { code: failure.code, rule: "upstream".into(), reason: failure.reason.into() };
-            entry.status.set(refusal.code.status());
-            answer(core, client, &asked, &refusal).await;
-            return entry.end(Outcome::Failed(refusal.code));
-        }
-    };
-    // A tunnel lives long: of the request it keeps the target alone.
-    let Asked { target, head_len, .. } = asked;
-    client.inbox.consume(head_len);
+) -> Next {
+    let Dialled { stream: upstream, early } =
+        match dial::connect(core, route, &asked.target, Ask::Connect).await {
+            Ok(dialled) => dialled,
+            Err(failure) => {
+                let refusal =
+                    Refusal { code: failure.code, rule: "upstream".into(), reason: failure.reason.into() };
+                entry.status.set(refusal.code.status());
+                answer(core, client, &asked, &refusal).await;
+                entry.end(Outcome::Failed(refusal.code));
+                return Next::Close;
+            }
+        };
+    client.inbox.consume(asked.head_len);
     entry.status.set(200);
     let mut greeting = b"HTTP/1.1 200 Connection established\r\n\r\n".to_vec();
-    greeting.extend_from_slice(&dialled.early);
+    greeting.extend_from_slice(&early);
     if client.stream.write_all(&greeting).await.is_err() {
-        return entry.end(Outcome::ClientGone);
+        entry.end(Outcome::ClientGone);
+        return Next::Close;
     }
-    entry.flow.count(core, tunnel::Way::Down, dialled.early.len());
-    let upstream = dialled.stream;
-    drop((greeting, dialled.early));
+    entry.flow.count(core, Way::Down, early.len());
+    Next::Tunnel(Tunnel { upstream, entry, passage, target: asked.target, via: route.via() })
+}
 
+/// Relays until the end. The first flight may still refuse the tunnel: that is a decision of its own.
+async fn relay(core: &Rc<Core>, client: Client, tunnel: Tunnel) {
+    let Client { stream, peer, mut inbox, .. } = client;
+    let Tunnel { upstream, entry, passage, target, via } = tunnel;
     core.counters().tunnels.fetch_add(1, Ordering::Relaxed);
-    let Client { stream, inbox, .. } = client;
-    let first = first_flight::hold(core, stream, inbox, &upstream, &entry, passage, &target);
-    let ended = tunnel::run(core, stream, &upstream, &entry.flow, first).await;
+    let ended = {
+        let first = async || {
+            first_flight::hold(core, &stream, &mut inbox, &upstream, &entry, &passage, &target).await
+        };
+        tunnel::run(core, &stream, &upstream, &entry.flow, first).await
+    };
     core.counters().tunnels.fetch_sub(1, Ordering::Relaxed);
-    match ended {
-        Ok(outcome) => entry.end(outcome),
-        Err(refusal) => {
-            let about = About {
-                client: client.peer,
-                verb: Some(Verb::Connect),
-                target: Some(target.to_string().into()),
-                path: None,
-                via: route.via(),
-            };
-            let verdict = Verdict::Refuse(refusal.code);
-            let refused = Entry::decided(core, about, verdict, refusal.rule, Some(refusal.reason)).await;
-            if let Ok(refused) = refused {
-                refused.end(Outcome::Failed(refusal.code));
-            }
-            entry.end(Outcome::Failed(refusal.code));
-        }
+    let refusal = match ended {
+        Ok(outcome) => return entry.end(outcome),
+        Err(refusal) => refusal,
+    };
+    let verb = Some(Verb::Connect);
+    let about = About { client: peer, verb, target: Some(target.to_string().into()), path: None, via };
+    let Refusal { code, rule, reason } = refusal;
+    if let Ok(refused) = Entry::decided(core, about, Verdict::Refuse(code), rule, Some(reason)).await {
+        refused.end(Outcome::Failed(code));
     }
+    entry.end(Outcome::Failed(code));
 }
 
 /// What reading a head came to.
@@ -288,7 +322,7 @@ pub(crate) fn own(code: Code, reason: &str) -> Refusal {
 }
 
 /// Journals and answers what could not be read. Framing is lost, so the connection ends.
-async fn turn_away(core: &Rc<Core>, client: &mut Client, refusal: Refusal) -> KeepAlive {
+async fn turn_away(core: &Rc<Core>, client: &mut Client, refusal: Refusal) {
     let about = About { client: client.peer, verb: None, target: None, path: None, via: None };
     let Refusal { code, rule, reason } = refusal;
     let entry =
@@ -300,7 +334,6 @@ async fn turn_away(core: &Rc<Core>, client: &mut Client, refusal: Refusal) -> Ke
         entry.status.set(code.status());
         entry.end(Outcome::Failed(code));
     }
-    false
 }
 
 /// Answers a request that is not forwarded. Its body, if it has one, was not read: then the connection ends.

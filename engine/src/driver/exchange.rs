@@ -23,8 +23,9 @@ use super::dial::{self, Route};
 use super::entry::Entry;
 use super::inbox::Inbox;
 use super::pool::Key;
+use super::rt::{Either, race};
 use super::stream::Stream;
-use super::tunnel::{Either, Way, race};
+use super::tunnel::Way;
 
 /// Why a response did not come to its end.
 #[derive(Debug)]

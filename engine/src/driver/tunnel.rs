@@ -6,11 +6,8 @@
 //! neither buffer nor pipe. An end of stream passes as an end of that direction alone; a reset passes as a reset.
 
 use std::cell::Cell;
-use std::future::Future;
 use std::io;
-use std::pin::pin;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
 use rustix::pipe::{SpliceFlags, splice};
@@ -20,7 +17,7 @@ use crate::limits::{DRAIN_QUIET, PIPE_BYTES, SPLICE_AFTER_BYTES, TRAFFIC_IDLE, T
 
 use super::buffers::Pipe;
 use super::core::Core;
-use super::rt::{self, Source};
+use super::rt::{self, Either, Source, both, race};
 use super::stream::{Stream, would_block};
 
 /// What a tunnel has carried, live.
@@ -97,10 +94,11 @@ pub(crate) async fn run<E>(
     client: &Stream,
     upstream: &Stream,
     flow: &Flow,
-    first: impl Future<Output = Result<bool, E>>,
+    first: impl AsyncFnOnce() -> Result<bool, E>,
 ) -> Result<Outcome, E> {
     let up = async {
-        match first.await {
+        // Called here, so that it shares its place in the future with the relay that follows it.
+        match first().await {
             Ok(true) => pump(core, client, upstream, flow, Way::Up).await.map_err(Stop::Broken),
             // The client ended within its first flight.
             Ok(false) => {
@@ -272,45 +270,4 @@ async fn drain(to: &Source, pipe: &mut Pipe, count: impl Fn(usize)) -> io::Resul
         }
     }
     Ok(())
-}
-
-/// Two outputs of different kinds.
-pub(crate) enum Either<A, B> {
-    /// The first was ready.
-    Left(A),
-    /// The second was.
-    Right(B),
-}
-
-/// Waits for whichever is ready first and drops the other.
-pub(crate) async fn race<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Output> {
-    let (mut a, mut b) = (pin!(a), pin!(b));
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(output) = a.as_mut().poll(cx) {
-            return Poll::Ready(Either::Left(output));
-        }
-        b.as_mut().poll(cx).map(Either::Right)
-    })
-    .await
-}
-
-/// Waits for both, or for the first error.
-async fn both<E>(
-    a: impl Future<Output = Result<(), E>>,
-    b: impl Future<Output = Result<(), E>>,
-) -> Result<(), E> {
-    let (mut a, mut b) = (pin!(a), pin!(b));
-    let (mut a_done, mut b_done) = (false, false);
-    std::future::poll_fn(|cx| {
-        if !a_done && let Poll::Ready(output) = a.as_mut().poll(cx) {
-            output?;
-            a_done = true;
-        }
-        if !b_done && let Poll::Ready(output) = b.as_mut().poll(cx) {
-            output?;
-            b_done = true;
-        }
-        if a_done && b_done { Poll::Ready(Ok(())) } else { Poll::Pending }
-    })
-    .await
 }

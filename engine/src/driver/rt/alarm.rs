@@ -10,6 +10,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
+
 /// The sweep's period.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 
@@ -100,29 +102,15 @@ impl Alarm {
         Ring { alarm: self }
     }
 
-    /// Waits for `wait`, but no longer than `limit`.
-    ///
-    /// # Errors
-    /// `Rang` when the limit passed first; `wait` is dropped then.
-    pub(crate) async fn within<F: Future>(&mut self, limit: Duration, wait: F) -> Result<F::Output, Rang> {
+    /// Waits for `wait`, but no longer than `limit`; `Rang` when the limit passed first, and `wait` is dropped then.
+    pub(crate) fn within<F: Future>(&mut self, limit: Duration, wait: F) -> Before<'_, F> {
         self.set(limit);
-        self.before(wait).await
+        self.before(wait)
     }
 
-    /// Waits for `wait`, but not past what the alarm was set to.
-    ///
-    /// # Errors
-    /// `Rang` when it rang first; `wait` is dropped then.
-    pub(crate) async fn before<F: Future>(&mut self, wait: F) -> Result<F::Output, Rang> {
-        let mut wait = std::pin::pin!(wait);
-        let mut ring = self.ring();
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(output) = wait.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
-            }
-            Pin::new(&mut ring).poll(cx).map(|()| Err(Rang))
-        })
-        .await
+    /// Waits for `wait`, but not past what the alarm was set to; `Rang` when it rang first.
+    pub(crate) fn before<F: Future>(&mut self, wait: F) -> Before<'_, F> {
+        Before { wait, ring: self.ring() }
     }
 }
 
@@ -164,6 +152,27 @@ impl Future for Ring<'_> {
 impl Drop for Ring<'_> {
     fn drop(&mut self) {
         self.alarm.alarms.with(self.alarm.slot, |slot| slot.waker = None);
+    }
+}
+
+pin_project! {
+    /// See `Alarm::before`.
+    pub(crate) struct Before<'a, F> {
+        #[pin]
+        wait: F,
+        ring: Ring<'a>,
+    }
+}
+
+impl<F: Future> Future for Before<'_, F> {
+    type Output = Result<F::Output, Rang>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.wait.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        Pin::new(this.ring).poll(cx).map(|()| Err(Rang))
     }
 }
 

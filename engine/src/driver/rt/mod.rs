@@ -5,6 +5,7 @@
 //! - `Source`: readiness of a descriptor;
 //! - `Timer` and `alarm`: a descriptor that ticks, and coarse deadlines swept by it;
 //! - `Waiters`: answers that come by mail;
+//! - `race`, `both`: waiting for more than one thing;
 //! - `spawn`, `turn`.
 //!
 //! The invariant that everything above leans on: **whatever waits here may be dropped.** A wait moves no bytes
@@ -12,6 +13,7 @@
 
 pub(crate) mod alarm;
 mod ladder;
+mod select;
 mod source;
 #[cfg(test)]
 mod stress;
@@ -23,6 +25,7 @@ use std::future::Future;
 pub(crate) use alarm::{Alarm, Alarms};
 pub(crate) use ladder::run;
 pub use ladder::{Choice, Rung, probe};
+pub(crate) use select::{Either, both, race};
 pub(crate) use source::Source;
 pub(crate) use timer::Timer;
 pub(crate) use waiters::{Answer, Waiters};

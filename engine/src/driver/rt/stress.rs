@@ -218,7 +218,7 @@ async fn read_side(from: Stream, counts: Rc<Counts>, alarms: Rc<Alarms>, mut dic
                         turn().await;
                     }
                 };
-                crate::driver::tunnel::race(from.readable(), gave_up).await;
+                super::race(from.readable(), gave_up).await;
                 add(&counts.cancelled, 1);
             }
             _ => from.readable().await.unwrap(),
