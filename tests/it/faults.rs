@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tests::harness::pattern::Pattern;
 use tests::harness::place::{Running, finish};
 use tests::harness::wait::pause;
-use tests::{Daemon, Driver, Origin, Place, Setup, Wire, both_drivers, heavy, holds, proc};
+use tests::{Daemon, Driver, Origin, Place, Wire, both_drivers, heavy, holds, proc};
 
 both_drivers! {
     /// Whoever connects to the control socket and says nothing is alone with that.
