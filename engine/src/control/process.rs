@@ -64,6 +64,8 @@ pub fn watch_parent() -> io::Result<Option<OwnedFd>> {
 /// Makes the process fit to hold secrets and many connections: no core files, no ptrace by its own user, files
 /// private by default, as many descriptors as the hard limit gives. None of it is worth failing for.
 pub fn harden() {
+    // The allocator asks for huge pages; 2 MiB at a time is more than hundreds of idle tunnels need.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     umask(rustix::fs::Mode::from_raw_mode(0o077));
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
