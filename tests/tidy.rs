@@ -19,7 +19,7 @@ const UNSAFE_ALLOWED: &[&str] = &["cli/src/detach.rs", "engine/src/driver/rt/sou
 /// Lines of the longest function. Clippy holds the same number; this one also sees what an `expect` hides.
 const FUNCTION_LINES_MAX: usize = 70;
 /// How many functions are longer than 40 lines today. A ratchet: the number may only fall.
-const FUNCTIONS_OVER_40_LINES: usize = 20;
+const FUNCTIONS_OVER_40_LINES: usize = 14;
 const FILE_LINES_MAX: usize = 600;
 
 /// What a folder or file under `engine/src` may name after `crate::`. What is not listed here may name anything.
@@ -164,7 +164,9 @@ fn every_parser_is_fuzzed() {
         for function in file.text.lines().filter_map(fuzz_function) {
             parsers += 1;
             let call = format!("{}::{function}", file.module());
-            if !targets.iter().any(|target| target.text.contains(&call)) {
+            let mut names = vec![call.clone()];
+            names.extend(files.iter().flat_map(|other| re_exports(other, &call)));
+            if !targets.iter().any(|target| names.iter().any(|name| target.text.contains(name))) {
                 faults.push(format!("{}: no target in fuzz/fuzz_targets calls {call}", file.name));
             }
         }
@@ -385,6 +387,15 @@ fn crate_paths(line: &str) -> Vec<String> {
 fn fuzz_function(line: &str) -> Option<&str> {
     let rest = line.trim().strip_prefix("pub fn ")?;
     rest.starts_with("fuzz").then(|| rest.split(['(', '<']).next())?
+}
+
+/// The names that a file gives to `path` by `pub use path as name;`, with its own module before them.
+fn re_exports(file: &Source, path: &str) -> Vec<String> {
+    let alias = |line: &str| {
+        let rest = line.trim().strip_prefix("pub use ")?.strip_prefix(path)?;
+        Some(format!("{}::{}", file.module(), rest.strip_prefix(" as ")?.strip_suffix(';')?))
+    };
+    file.text.lines().filter_map(alias).collect()
 }
 
 /// Functions of the code of a file: line, name, lines from `fn` to its closing brace. Leans on rustfmt's layout.
