@@ -28,6 +28,8 @@ pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(75);
 /// A tunnel or body without a byte in either direction is closed after this. CI jobs hold long quiet downloads.
 pub const TRAFFIC_IDLE: Duration = Duration::from_secs(30 * 60);
+/// A client that has closed its side of a plain request gets no more than this much silence before it counts as gone.
+pub const HALF_CLOSED_IDLE: Duration = Duration::from_secs(5);
 /// How long the first flight of a tunnel may take to say what it is, before it is passed on as it stands.
 pub const SNIFF_DEADLINE: Duration = Duration::from_secs(3);
 /// One address gets this long to accept a connection before the next is tried.

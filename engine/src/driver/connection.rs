@@ -56,6 +56,7 @@ enum Plan {
 pub(crate) type KeepAlive = bool;
 
 /// What becomes of a connection after a request.
+#[expect(clippy::large_enum_variant, reason = "made once a connection and taken apart at once")]
 enum Next {
     Request,
     Tunnel(Tunnel),

@@ -76,7 +76,7 @@ impl Entry {
             core: Rc::clone(core),
             id,
             begun: Instant::now(),
-            flow: Flow::default(),
+            flow: Flow::new(core),
             status: Cell::new(0),
             ended: false,
         })

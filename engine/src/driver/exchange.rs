@@ -10,7 +10,7 @@ use rustix::net::Shutdown;
 
 use crate::audit::record::Outcome;
 use crate::error::Code;
-use crate::limits::RELAY_BUFFER_BYTES;
+use crate::limits::{HALF_CLOSED_IDLE, RELAY_BUFFER_BYTES, TRAFFIC_IDLE};
 use crate::policy::{Ask, Refusal};
 use crate::wire::Step;
 use crate::wire::body::Body;
@@ -193,25 +193,49 @@ impl Exchange<'_> {
         let mut sent = None;
         let send = async {
             sent = Some(self.send(stream, inbox, head, body).await);
-            if matches!(sent, Some(Err(Unsent::Body(_)))) {
-                self.upstream.reset_on_close();
-                // Wakes the receiving side, whose answer can only be an end.
-                let _ = rustix::net::shutdown(self.upstream, Shutdown::Both);
+            match sent {
+                Some(Ok(())) => self.client_leaves(stream, inbox).await,
+                Some(Err(Unsent::Body(_))) => {
+                    self.upstream.reset_on_close();
+                    // Wakes the receiving side, whose answer can only be an end.
+                    let _ = rustix::net::shutdown(self.upstream, Shutdown::Both);
+                    std::future::pending().await
+                }
+                Some(Err(Unsent::Upstream)) | None => std::future::pending().await,
             }
-            std::future::pending::<()>().await;
         };
         let both = async {
             match race(send, receive(self.core, self.asked, self.entry, stream, self.upstream)).await {
                 Either::Right(ended) => ended,
-                // `send` never ends by itself.
-                Either::Left(()) => Err(Fault::Cut),
+                // Nobody is left to answer.
+                Either::Left(()) => Err(Fault::Client),
             }
         };
-        let ended = match race(both, self.entry.flow.quiet(self.core, false)).await {
+        let ended = match race(both, self.entry.flow.silent(self.core, TRAFFIC_IDLE)).await {
             Either::Left(ended) => Ok(ended),
-            Either::Right(quiet) => Err(quiet),
+            Either::Right(()) => Err(Outcome::Idle),
         };
         (ended, sent)
+    }
+
+    /// Resolves when the client has gone while its answer is on the way: reset, or closed and nothing has moved for
+    /// a while since. An end of stream alone may be a client that has said all it wants to say.
+    async fn client_leaves(&self, client: &Stream, inbox: &Inbox) {
+        if !inbox.bytes().is_empty() {
+            // The next request is there already: this client stays.
+            std::future::pending::<()>().await;
+        }
+        loop {
+            if client.readable().await.is_err() {
+                return;
+            }
+            match client.peek() {
+                Ok(None) => {}
+                Ok(Some(0)) => return self.entry.flow.silent(self.core, HALF_CLOSED_IDLE).await,
+                Ok(Some(_)) => std::future::pending::<()>().await,
+                Err(_) => return,
+            }
+        }
     }
 
     /// Sends head and body upstream.

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
 
 use super::rt::Source;
 use super::tls::Tls;
@@ -82,18 +82,21 @@ impl Stream {
     pub(crate) fn try_read(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
         match self {
             Self::Tcp(source) => {
-                would_block(rustix::net::recv(source, into, rustix::net::RecvFlags::empty()).map(|(n, _)| n))
+                would_block(rustix::net::recv(source, into, RecvFlags::empty()).map(|(n, _)| n))
             }
             Self::Tls(tls) => tls.try_read(into),
         }
     }
 
+    /// Whether there is something to read, without reading it: `Some(0)` at the end of the stream.
+    pub(crate) fn peek(&self) -> io::Result<Option<usize>> {
+        would_block(rustix::net::recv(self, &mut [0; 1], RecvFlags::PEEK).map(|(read, _)| read))
+    }
+
     /// Writes what there is room for; `None` when there is none.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
         match self {
-            Self::Tcp(source) => {
-                would_block(rustix::net::send(source, bytes, rustix::net::SendFlags::NOSIGNAL))
-            }
+            Self::Tcp(source) => would_block(rustix::net::send(source, bytes, SendFlags::NOSIGNAL)),
             Self::Tls(tls) => tls.try_write(bytes),
         }
     }

@@ -20,8 +20,7 @@ use super::core::Core;
 use super::rt::{self, Either, Source, both, race};
 use super::stream::{Stream, would_block};
 
-/// What a tunnel has carried, live.
-#[derive(Default)]
+/// What a tunnel or exchange has carried, live.
 pub(crate) struct Flow {
     /// Bytes from the client.
     pub(crate) up: Cell<u64>,
@@ -41,6 +40,11 @@ pub(crate) enum Way {
 }
 
 impl Flow {
+    /// Nothing carried yet.
+    pub(crate) fn new(core: &Core) -> Self {
+        Self { up: Cell::new(0), down: Cell::new(0), active: Cell::new(core.alarms.tick()) }
+    }
+
     /// Counts bytes that have reached the other side.
     pub(crate) fn count(&self, core: &Core, way: Way, bytes: usize) {
         let bytes = bytes as u64;
@@ -53,27 +57,31 @@ impl Flow {
         self.active.set(core.alarms.tick());
     }
 
-    /// Resolves when no byte has moved for `TRAFFIC_IDLE`; where `drains`, also when none has for `DRAIN_QUIET`
-    /// while the proxy drains: nobody knows whether a tunnel still has something to say, but a request has.
-    pub(crate) async fn quiet(&self, core: &Core, drains: bool) -> Outcome {
-        self.active.set(core.alarms.tick());
+    /// Resolves when no byte has moved for `limit`.
+    pub(crate) async fn silent(&self, core: &Core, limit: Duration) {
         let mut alarm = core.alarms.alarm();
-        loop {
-            let hurried = drains && core.is_draining();
-            let limit = if hurried { DRAIN_QUIET } else { TRAFFIC_IDLE };
-            let still = core.alarms.tick() - self.active.get();
-            // Ticks are counted generously, as alarms are: never early.
-            if still > limit.as_secs() {
-                return if hurried { Outcome::Drained } else { Outcome::Idle };
-            }
-            alarm.set(limit - Duration::from_secs(still));
-            if hurried || !drains {
-                alarm.ring().await;
-            } else {
-                // A drain that begins shortens the wait.
-                let _ = alarm.before(core.drain_begun()).await;
+        while let Some(left) = self.left(core, limit) {
+            alarm.set(left);
+            alarm.ring().await;
+        }
+    }
+
+    /// Resolves when no byte has moved for `TRAFFIC_IDLE`, or for `DRAIN_QUIET` while the proxy drains: nobody
+    /// knows whether a tunnel still has something to say.
+    async fn quiet(&self, core: &Core) -> Outcome {
+        match race(self.silent(core, TRAFFIC_IDLE), core.drain_begun()).await {
+            Either::Left(()) => Outcome::Idle,
+            Either::Right(()) => {
+                self.silent(core, DRAIN_QUIET).await;
+                Outcome::Drained
             }
         }
+    }
+
+    /// What is left of `limit` since bytes last moved. Ticks are counted generously, as alarms are: never early.
+    fn left(&self, core: &Core, limit: Duration) -> Option<Duration> {
+        let still = core.alarms.tick() - self.active.get();
+        (still <= limit.as_secs()).then(|| limit - Duration::from_secs(still))
     }
 }
 
@@ -109,7 +117,7 @@ pub(crate) async fn run<E>(
         }
     };
     let down = async { pump(core, upstream, client, flow, Way::Down).await.map_err(Stop::Broken) };
-    let ended = race(both(up, down), flow.quiet(core, true)).await;
+    let ended = race(both(up, down), flow.quiet(core)).await;
     match ended {
         Either::Left(Ok(())) => Ok(Outcome::Complete),
         Either::Left(Err(Stop::Broken(broken))) => {

@@ -184,6 +184,11 @@ fn stream(socket: OwnedFd) -> Stream {
     Stream::Tcp(Source::new(socket).unwrap())
 }
 
+/// The byte at a place of the stream: the low byte of its number.
+fn numbered(place: u64) -> u8 {
+    place.to_le_bytes()[0]
+}
+
 /// Writes numbered bytes in random pieces at random turns.
 async fn write_side(to: Stream, counts: Rc<Counts>, mut dice: Dice) {
     let mut next = 0_u64;
@@ -191,7 +196,7 @@ async fn write_side(to: Stream, counts: Rc<Counts>, mut dice: Dice) {
         for _ in 0..dice.roll(4) {
             turn().await;
         }
-        let piece: Vec<u8> = (0..=dice.roll(3000)).map(|i| (next + i) as u8).collect();
+        let piece: Vec<u8> = (0..=dice.roll(3000)).map(|i| numbered(next + i)).collect();
         to.write_all(&piece).await.unwrap();
         next += piece.len() as u64;
     }
@@ -223,13 +228,16 @@ async fn read_side(from: Stream, counts: Rc<Counts>, alarms: Rc<Alarms>, mut dic
             }
             _ => from.readable().await.unwrap(),
         }
-        let part = 1 + dice.roll(1023) as usize;
+        let part = 1 + usize::try_from(dice.roll(1023)).unwrap();
         match from.try_read(&mut buffer[..part]).unwrap() {
             None => {}
             Some(0) => break,
             Some(read) => {
-                let wrong =
-                    buffer[..read].iter().enumerate().filter(|&(i, &b)| b != (next + i as u64) as u8).count();
+                let wrong = buffer[..read]
+                    .iter()
+                    .enumerate()
+                    .filter(|&(i, &b)| b != numbered(next + i as u64))
+                    .count();
                 add(&counts.wrong, wrong as u64);
                 next += read as u64;
             }
