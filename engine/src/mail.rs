@@ -103,10 +103,17 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Hands a letter over and does not wake the core, as if its wake were lost.
+    #[cfg(test)]
+    pub(crate) fn post_unheard(&self, letter: Letter) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.letters.push(letter);
+    }
+
     /// Begins a drain: letters posted from here on ring again. Called by the core only.
     pub fn begin_drain(&self) {
         let _ = rustix::io::read(&self.wake, &mut [0_u8; 8]);
-        self.rung.store(false, Ordering::SeqCst);
+        self.rung.swap(false, Ordering::SeqCst);
     }
 
     /// The next letter. Called by the core only.

@@ -61,6 +61,8 @@ pub(crate) struct Core {
     next_id: Cell<u64>,
     draining: Cell<bool>,
     halted: Cell<bool>,
+    /// Who waits for the end of the core.
+    end: RefCell<Option<Waker>>,
     served: RefCell<Served>,
 }
 
@@ -88,6 +90,7 @@ impl Core {
             next_id: Cell::new((index as u64) << 40 | 1),
             draining: Cell::new(false),
             halted: Cell::new(false),
+            end: RefCell::default(),
             served: RefCell::default(),
         })
     }
@@ -133,6 +136,17 @@ impl Core {
     pub(crate) fn halt(&self) {
         self.halted.set(true);
         self.drain();
+        if let Some(waiting) = self.end.take() {
+            waiting.wake();
+        }
+    }
+
+    /// Waits until the core ends, whoever read the letter that says so.
+    pub(crate) fn halt_begun(&self) -> impl Future<Output = ()> + '_ {
+        std::future::poll_fn(|cx| {
+            *self.end.borrow_mut() = Some(cx.waker().clone());
+            if self.halted.get() { Poll::Ready(()) } else { Poll::Pending }
+        })
     }
 
     /// Whether the core is ending.

@@ -43,7 +43,7 @@ use crate::policy::Policy;
 pub use self::rt::{Choice, Rung, probe};
 
 use self::core::{Core, CoreCounters};
-use self::rt::{Answer, Source, Timer};
+use self::rt::{Answer, Either, Source, Timer, race};
 
 /// What the data plane needs to run.
 pub struct DriverOptions {
@@ -271,7 +271,10 @@ async fn core_main(shared: Arc<Shared>, index: usize, listeners: Vec<TcpListener
     second.every(rt::alarm::TICK)?;
     rt::spawn(sweep(Rc::clone(&core), second));
     while !core.is_halted() {
-        wake.readable().await?;
+        // The sweep reads the mail too, so the letter that ends the core may be gone when the wake comes.
+        if let Either::Left(ready) = race(wake.readable(), core.halt_begun()).await {
+            ready?;
+        }
         read_mail(&core);
     }
     let rest = Timer::new()?;
@@ -354,4 +357,60 @@ fn hand_over(core: &Rc<Core>, socket: OwnedFd, peer: SocketAddr) {
 /// Serves a connection that is already counted as open.
 fn take_on(core: &Rc<Core>, socket: OwnedFd, peer: SocketAddr) {
     core.serve(connection::run(Rc::clone(core), socket, peer));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::record::{CodeSet, RunHeader};
+    use crate::policy::{Config, Environment, Preset};
+
+    /// A running driver without a listener, and a file that its journal goes to.
+    fn running(choice: Choice) -> Driver {
+        let policy = Policy::new(Config::preset(Preset::Ci), &Environment::default()).unwrap();
+        let header = RunHeader {
+            run: "test".into(),
+            job: None,
+            at_us: 1,
+            policy: policy.digest().into(),
+            build: "test".into(),
+            mode: "enforce".into(),
+            gate: CodeSet::default(),
+        };
+        let options = DriverOptions {
+            listeners: Vec::new(),
+            driver: choice,
+            threads: Some(2),
+            policy: Arc::new(policy),
+            journal: Journal::start(tempfile::tempfile().unwrap(), &header).unwrap(),
+            resolver: Resolver::start().unwrap(),
+        };
+        start(options).unwrap()
+    }
+
+    /// A core once waited for ever on its eventfd when the sweep had read the letter that ends it.
+    fn a_halt_that_the_sweep_reads_ends_the_core(choice: Choice) {
+        let mut driver = running(choice);
+        for mail in &driver.shared.mail {
+            mail.post_unheard(Letter::Halt);
+        }
+        for thread in driver.threads.drain(..) {
+            thread.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_lost_wake_costs_a_second_at_most_on_epoll() {
+        if cfg!(feature = "epoll") {
+            a_halt_that_the_sweep_reads_ends_the_core(Choice::Epoll);
+        }
+    }
+
+    #[test]
+    fn a_lost_wake_costs_a_second_at_most_on_uring() {
+        match probe() {
+            Ok(_) => a_halt_that_the_sweep_reads_ends_the_core(Choice::Uring),
+            Err(why) => eprintln!("skipped: no ring here: {why}"),
+        }
+    }
 }
