@@ -1,4 +1,4 @@
-//! Arguments: which command, and the small parsers that commands share.
+//! Arguments: the small parsers that commands share. Which command it is says `main`.
 //!
 //! Every mistake is exit 2 and names the way out. What a later version will know is said to be "not supported
 //! yet", never ignored and never called unknown.
@@ -11,39 +11,7 @@ use engine::control::fault::{Fault, Kind};
 use engine::control::place::state_place;
 use lexopt::{Arg, Parser};
 
-use crate::output::{Color, Talk, exit, print};
-use crate::{env, explain, policy, run, start, status, stop, version};
-
-const HELP: &str = "\
-weir: an egress proxy for CI machines.
-
-usage: weir COMMAND [options]
-
-commands:
-  start      start the proxy, in the foreground or detached (-D)
-  env        print the lines that route every client through it
-  status     say how it is
-  stop       drain it and say what it has seen
-  run        start it, run a command through it, stop it
-  explain    say what the policy would do with a request
-  policy     check a policy file, show a preset
-  version    version, build id, drivers
-
-A job:  weir start -D && eval \"$(weir env --export)\"; …builds…; weir stop --fail-on-violation
-
-options:
-  -h, --help            this text; `weir COMMAND --help` for a command's
-  -V, --version         version and build id
-      --color WHEN      colour in talk: auto, always or never (NO_COLOR, CLICOLOR_FORCE)
-
-exit codes: 0 ok, 1 internal, 2 usage, 3 no daemon, 4 policy invalid, 5 already running,
-            10 violations, 11 run not verifiable
-";
-
-const COMMANDS: &[&str] = &["start", "env", "status", "stop", "run", "explain", "policy", "version"];
-/// Commands that the plan has and this version has not.
-const LATER: &[&str] =
-    &["check", "db", "ca", "report", "log", "top", "tunnel", "doctor", "completions", "man", "reload"];
+use crate::output::{Color, print};
 
 /// Why a command ends before it has done anything.
 #[derive(Debug)]
@@ -89,41 +57,12 @@ pub(crate) struct About {
     pub(crate) later: &'static [&'static str],
 }
 
-const TOP: About = About { help: HELP, options: &["--help", "--version", "--color"], later: &[] };
-
-/// Runs the command that the arguments name; answers the exit code.
-pub(crate) fn run(parser: Parser) -> u8 {
-    let mut args = Args { parser, color: Color::Auto, about: &TOP };
-    match dispatch(&mut args) {
-        Ok(code) => code,
-        Err(Halt::Helped) => exit::OK,
-        Err(Halt::Fault(fault)) => Talk::new(args.color).fault(&fault),
-    }
-}
-
-fn dispatch(args: &mut Args) -> Result<u8, Halt> {
-    let command = match args.next()? {
-        None => return Err(usage("no command").hint("weir --help lists them").into()),
-        Some(Item::Option(name)) if name == "--version" || name == "-V" => return version::short(),
-        Some(Item::Option(name)) => return Err(args.unknown(&name).into()),
-        Some(Item::Operand(command)) => command,
-    };
-    match command.to_str().unwrap_or_default() {
-        "start" => start::command(args),
-        "env" => env::command(args),
-        "status" => status::command(args),
-        "stop" => stop::command(args),
-        "run" => run::command(args),
-        "explain" => explain::command(args),
-        "policy" => policy::command(args),
-        "version" => version::command(args),
-        "help" => Ok(print(HELP).map(|()| exit::OK)?),
-        later if LATER.contains(&later) => Err(not_yet(&format!("weir {later}")).into()),
-        other => Err(unknown("command", other, COMMANDS).into()),
-    }
-}
-
 impl Args {
+    /// The arguments, as the program's own until a command says otherwise.
+    pub(crate) fn new(parser: Parser, about: &'static About) -> Self {
+        Self { parser, color: Color::Auto, about }
+    }
+
     /// Says which command's arguments these are.
     pub(crate) fn of(&mut self, about: &'static About) -> &mut Self {
         self.about = about;
@@ -248,7 +187,7 @@ fn misused(error: &lexopt::Error) -> Fault {
     usage(error.to_string()).hint("--help shows what the command takes")
 }
 
-fn unknown(kind: &str, name: &str, known: &[&str]) -> Fault {
+pub(crate) fn unknown(kind: &str, name: &str, known: &[&str]) -> Fault {
     let fault = usage(format!("unknown {kind} {name:?}"));
     match known.iter().map(|known| (distance(name, known), known)).min() {
         Some((distance, nearest)) if distance <= 2 => fault.hint(format!("did you mean {nearest}?")),

@@ -88,7 +88,7 @@ pub(crate) fn command(args: &mut Args) -> Result<u8, Halt> {
         }
     };
     let ran = run_through(&daemon, &command, &signals);
-    let (code, clean) = settle(talk, daemon, ran);
+    let (code, clean) = settle(talk, daemon, ran, private.is_some());
     match private {
         Some(place) if clean => remove(Some(place)),
         Some(place) => talk.say(&format!("weir: the state of this run is kept in {}", place.display())),
@@ -189,9 +189,10 @@ fn attend(child: &mut Child, signals: &Signals) -> std::io::Result<ExitStatus> {
     }
 }
 
-/// Stops the proxy, says what it has seen, and decides the exit code; and whether nothing need be kept.
-fn settle(talk: Talk, mut daemon: Launched, ran: Result<ExitStatus, RunFault>) -> (u8, bool) {
-    let answer = judge(&Question {
+/// Stops the proxy, says what it has seen, and decides the exit code; and whether nothing need be kept. The journal
+/// of a `private` state that nobody need keep is not named: it is gone when the report is read.
+fn settle(talk: Talk, mut daemon: Launched, ran: Result<ExitStatus, RunFault>, private: bool) -> (u8, bool) {
+    let mut answer = judge(&Question {
         state: &daemon.status.state,
         expected: Expected::Exactly(daemon.status.run_id.clone()),
         timeout: None,
@@ -200,6 +201,10 @@ fn settle(talk: Talk, mut daemon: Launched, ran: Result<ExitStatus, RunFault>) -
     if answer.is_final {
         // It has ended; this only takes the entry from the process table.
         let _ = daemon.child.wait();
+    }
+    let clean = answer.finding == Finding::Violations(0);
+    if clean && private {
+        answer.journal = None;
     }
     report::say(talk, &answer);
     let gate = report::exit_code(answer.finding, true);
@@ -214,7 +219,7 @@ fn settle(talk: Talk, mut daemon: Launched, ran: Result<ExitStatus, RunFault>) -
             if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE }
         }
     };
-    (code, answer.finding == Finding::Violations(0))
+    (code, clean)
 }
 
 /// The code of a command, as a shell would tell it.

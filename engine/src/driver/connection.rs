@@ -10,7 +10,6 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crate::audit::record::{Outcome, Verb, Verdict};
 use crate::error::Code;
@@ -20,6 +19,7 @@ use crate::wire::Step;
 use crate::wire::head::{HeadScan, Method, Request, Target};
 use crate::wire::target::Authority;
 
+use super::client::{Asked, Client, KeepAlive, answer, close_with};
 use super::core::Core;
 use super::dial::{self, Dialled, Reach, Route};
 use super::entry::{About, Entry};
@@ -29,31 +29,11 @@ use super::stream::Stream;
 use super::tunnel::{self, Way};
 use super::{exchange, first_flight, refusal};
 
-/// The client's side of a connection.
-pub(crate) struct Client {
-    pub(crate) stream: Stream,
-    pub(crate) peer: SocketAddr,
-    pub(crate) inbox: Inbox,
-    /// Requests that were answered on it.
-    served: u64,
-}
-
-/// A request whose head is still the first of the inbox.
-pub(crate) struct Asked {
-    pub(crate) request: Request,
-    pub(crate) head_len: usize,
-    pub(crate) target: Authority,
-    pub(crate) ask: Ask,
-}
-
 /// What becomes of a request.
 enum Plan {
     Pass(Passage, Reach),
     Refuse(Refusal),
 }
-
-/// Whether the connection may carry another request.
-pub(crate) type KeepAlive = bool;
 
 /// What becomes of a connection after a request.
 #[expect(clippy::large_enum_variant, reason = "made once a connection and taken apart at once")]
@@ -335,45 +315,4 @@ async fn turn_away(core: &Rc<Core>, client: &mut Client, refusal: Refusal) {
         entry.status.set(code.status());
         entry.end(Outcome::Failed(code));
     }
-}
-
-/// Answers a request that is not forwarded. Its body, if it has one, was not read: then the connection ends.
-pub(crate) async fn answer(core: &Core, client: &mut Client, asked: &Asked, refusal: &Refusal) -> KeepAlive {
-    let Asked { request, head_len, target, ask } = asked;
-    let has_body = request.framing != crate::wire::head::Framing::None;
-    let keep_alive = request.keep_alive && !has_body && *ask == Ask::Http && !core.is_draining();
-    let with_body = request.method != Method::Head;
-    let subject = target.to_string();
-    let Refusal { code, rule, reason } = refusal;
-    let bytes = refusal::response(*code, Some(&subject), rule, reason, with_body, keep_alive);
-    client.inbox.consume(*head_len);
-    if keep_alive {
-        return client.stream.write_all(&bytes).await.is_ok();
-    }
-    close_with(core, client, &bytes).await;
-    false
-}
-
-/// How long a client may take to close after its last answer.
-const LINGER: Duration = Duration::from_secs(2);
-
-/// Sends the last answer and closes so that it arrives: bytes that nobody reads would turn the close into a reset
-/// that overtakes it (RFC 9112, 9.6).
-pub(crate) async fn close_with(core: &Core, client: &mut Client, bytes: &[u8]) {
-    let Client { stream, inbox, .. } = client;
-    let mut alarm = core.alarms.alarm();
-    let farewell = async {
-        if stream.write_all(bytes).await.is_err() {
-            return;
-        }
-        stream.finish().await;
-        loop {
-            inbox.consume(usize::MAX);
-            if !matches!(inbox.fill(stream).await, Ok(1..)) {
-                return;
-            }
-        }
-    };
-    // Whoever does not read its answer in time has had it.
-    let _ = alarm.within(LINGER, farewell).await;
 }

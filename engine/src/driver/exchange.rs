@@ -17,7 +17,7 @@ use crate::wire::body::Body;
 use crate::wire::head::forward::{ForwardAs, write_request, write_response};
 use crate::wire::head::{Framing, HeadScan, Method, Request, Response, Version};
 
-use super::connection::{Asked, Client, KeepAlive, answer, close_with};
+use super::client::{Asked, Client, KeepAlive, answer, close_with};
 use super::core::Core;
 use super::dial::{self, Route};
 use super::entry::Entry;

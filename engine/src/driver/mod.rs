@@ -4,10 +4,11 @@
 //! accepts and hands each connection to the core with the fewest; the story of one is `connection`.
 //!
 //! ```text
-//! connection -> inbox, entry, dial, tunnel, exchange -> stream, buffers, pool -> core -> rt
+//! connection -> exchange, tunnel, first_flight, dial -> client, entry, refusal -> inbox, pool -> stream -> core -> rt
 //! ```
 
 mod buffers;
+mod client;
 mod connection;
 mod core;
 mod dial;
