@@ -94,3 +94,59 @@ fn dispatch(args: &mut Args) -> Result<u8, Halt> {
         other => Err(unknown("command", other, COMMANDS).into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::control::fault::{Fault, Kind};
+
+    use super::*;
+    use crate::args::sample;
+
+    fn fault(words: &[&str]) -> Fault {
+        match dispatch(&mut sample(&TOP, words)) {
+            Err(Halt::Fault(fault)) => fault,
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_a_usage_fault_with_a_way_out() {
+        for (words, says, hints) in [
+            (&[][..], "no command", "--help"),
+            (&["strat"], "unknown command \"strat\"", "start"),
+            (&["frobnicate"], "unknown command", "--help"),
+            (&["doctor"], "not supported yet", "--help"),
+            (&["db", "build"], "not supported yet", "--help"),
+            (&["--verson"], "unknown option \"--verson\"", "--version"),
+            (&["start", "--linger", "10m"], "--linger is not supported yet", "--help"),
+            (&["start", "--prot", "1"], "unknown option", "--port"),
+            (&["start", "--port"], "needs a value", "--help"),
+            (&["start", "--port", "70000"], "\"70000\" is not", "65535"),
+            (&["start", "--driver", "kqueue"], "\"kqueue\" is not", "auto"),
+            (&["start", "--threads", "0"], "\"0\" is not", "1"),
+            (&["start", "--host", "a b"], "\"a b\" is not", "127.0.0.1"),
+            (&["start", "extra"], "unexpected argument", "--help"),
+            (&["start", "-D", "--die-with-parent"], "--die-with-parent", "foreground"),
+            (&["env", "--java"], "not supported yet", "--help"),
+            (&["env", "--shell", "csh"], "\"csh\" is not", "sh"),
+            (&["env", "--no-proxy", "a\nb"], "line break", "one line"),
+            (&["env", "--no-proxy", "*.corp.test"], "*.corp.test", "corp.test"),
+            (&["status", "--wait", "soon"], "\"soon\" is not", "10s"),
+            (&["stop", "--fail-on-unverified"], "not supported yet", "--help"),
+            (&["stop", "--run-id", "7"], "\"7\" is not", "32"),
+            (&["run"], "no command to run", "--"),
+            (&["run", "--isolate", "--", "true"], "not supported yet", "--help"),
+            (&["explain"], "no URL", "weir explain"),
+            (&["policy"], "check", "weir policy"),
+            (&["policy", "suggest"], "not supported yet", "--help"),
+            (&["policy", "show", "lenient"], "\"lenient\" is not", "ci"),
+            (&["--color", "red", "status"], "\"red\" is not", "auto"),
+        ] {
+            let fault = fault(words);
+            assert_eq!(fault.kind, Kind::Usage, "{words:?}");
+            assert!(fault.error.contains(says), "{words:?}: {}", fault.error);
+            let way_out = format!("{} {}", fault.error, fault.hint.clone().unwrap_or_default());
+            assert!(way_out.contains(hints), "{words:?}: {way_out}");
+        }
+    }
+}
