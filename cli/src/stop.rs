@@ -62,8 +62,8 @@ pub(crate) fn command(args: &mut Args) -> Result<u8, Halt> {
         timeout: flags.timeout,
         binding: flags.fail_on_violation,
     });
-    if by_job.is_some() && by_job == answer.run_id {
-        unset_for_later_steps(talk);
+    if let Some(run_id) = &answer.run_id {
+        unset_for_later_steps(talk, run_id, by_job.as_ref() == Some(run_id));
     }
     report::say(talk, &answer);
     let code = report::exit_code(answer.finding, flags.fail_on_violation);
@@ -120,10 +120,18 @@ fn violation(it: &Violation) -> Value {
     })
 }
 
-/// Under GITHUB_ENV later steps would keep the variables of a proxy that has gone: empty them.
-fn unset_for_later_steps(talk: Talk) {
+/// Under GITHUB_ENV later steps would keep the variables of a proxy that has gone: empty them, where this step has
+/// them, or has just written them for the steps to come.
+fn unset_for_later_steps(talk: Talk, run_id: &str, ours: bool) {
     let Some(file) = std::env::var_os("GITHUB_ENV").filter(|file| !file.is_empty()) else { return };
-    let lines = Format::Github.unset(NAMES);
+    let before = std::fs::read(&file).unwrap_or_default();
+    if !ours && !String::from_utf8_lossy(&before).contains(run_id) {
+        return;
+    }
+    let mut lines = Format::Github.unset(NAMES);
+    if before.last().is_some_and(|byte| *byte != b'\n') {
+        lines.insert(0, '\n');
+    }
     let written = std::fs::OpenOptions::new()
         .append(true)
         .open(&file)

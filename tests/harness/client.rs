@@ -256,9 +256,19 @@ impl Wire {
 
     fn read_more(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 16 * 1024];
-        let got = self.stream.read(&mut buffer)?;
+        let got = uninterrupted(|| self.stream.read(&mut buffer))?;
         self.held.extend_from_slice(&buffer[..got]);
         Ok(got)
+    }
+}
+
+/// A read with a deadline is interrupted by whatever stops and continues the process (signal(7)).
+fn uninterrupted(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            answer => return answer,
+        }
     }
 }
 
@@ -266,7 +276,7 @@ impl Read for Wire {
     /// What was read too far first, then from the socket.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.held.is_empty() {
-            return self.stream.read(buffer);
+            return uninterrupted(|| self.stream.read(buffer));
         }
         let got = buffer.len().min(self.held.len());
         for (to, from) in buffer.iter_mut().zip(self.held.drain(..got)) {

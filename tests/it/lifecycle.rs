@@ -116,6 +116,14 @@ both_drivers! {
         }
     }
 
+    /// Nor does a connection that has not said a word.
+    fn silent_connections_do_not_delay_a_stop(driver: Driver) {
+        let daemon = Daemon::start(driver);
+        let _wires: Vec<_> = (0..5).map(|_| daemon.dial()).collect();
+        let stopped = daemon.gate().exits(0);
+        assert!(stopped.took < Duration::from_secs(10), "{:?}", stopped.took);
+    }
+
     /// Tunnels that never fall silent are cut at the deadline; the run is still a whole one.
     fn busy_tunnel_is_cut_at_the_deadline(driver: Driver) {
         let chatter = Origin::serve(|mut wire| {

@@ -45,6 +45,50 @@ both_drivers! {
         daemon.gate().exits(0);
     }
 
+    /// A request that comes back is refused, however many proxies it went round.
+    fn a_parent_that_leads_back_is_a_loop(driver: Driver) {
+        let parent = Parent::http(None);
+        let daemon = Setup::on(driver).policy(policy(&format!("http://127.0.0.1:{}", parent.port()), "")).start();
+        let mut wire = daemon.dial();
+        wire.send("CONNECT far.example.test:443 HTTP/1.1\r\nHost: far.example.test:443\r\nVia: 1.1 other\r\n\r\n");
+        wire.head();
+        daemon.dial().get("http://plain.example.test/");
+        let heads = parent.heads();
+        let via = heads[0].all("via").join(", ");
+        assert!(via.starts_with("1.1 other, 1.1 weir-"), "{via}");
+        let own = heads[1].all("via").join(", ");
+        for ask in [
+            format!("CONNECT far.example.test:443 HTTP/1.1\r\nHost: far.example.test:443\r\nVia: {via}\r\n\r\n"),
+            format!("GET http://plain.example.test/ HTTP/1.1\r\nHost: plain.example.test\r\nVia: 1.0 a, {own}\r\n\r\n"),
+        ] {
+            let mut wire = daemon.dial();
+            wire.send(&ask);
+            assert_eq!(wire.head().status(), 403, "{ask}");
+        }
+        assert_eq!(parent.heads().len(), 2);
+        daemon.journal.wait_for("decided", |record| record["code"] == "loop");
+    }
+
+    fn an_interim_answer_of_the_parent_is_passed_over(driver: Driver) {
+        let parent = Origin::serve(|mut wire| {
+            wire.head();
+            wire.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\nearly");
+            while !wire.exactly(1).is_empty() {}
+        });
+        let daemon = Setup::on(driver).policy(policy(&format!("http://{}", parent.named("127.0.0.1")), "")).start();
+        let mut wire = daemon.dial();
+        assert_eq!(wire.connect("far.example.test:443").status(), 200);
+        assert_eq!(wire.exactly(5), b"early");
+    }
+
+    /// A 407 is between the parent and us.
+    fn credentials_that_the_parent_refuses_are_a_failure_of_the_parent(driver: Driver) {
+        let parent = Parent::http(Some(AUTHORIZATION));
+        let daemon = Setup::on(driver).policy(policy(&format!("http://127.0.0.1:{}", parent.port()), "")).start();
+        assert_eq!(daemon.dial().connect("far.example.test:443").status(), 502);
+        assert_eq!(daemon.dial().get("http://plain.example.test/").0.status(), 502);
+    }
+
     fn what_policy_refuses_never_reaches_the_parent(driver: Driver) {
         let parent = Parent::http(None);
         let daemon = Setup::on(driver).policy(policy(&format!("http://127.0.0.1:{}", parent.port()), "")).start();

@@ -207,7 +207,7 @@ impl Report {
         };
         self.journal = run.as_ref().map(|run| run.path().join(JOURNAL_FILE));
         let ending = match standing(dir, state) {
-            Standing::Alive(line) => self.stop(question, state, line),
+            Standing::Alive(line) => self.stop(question, dir, state, line),
             Standing::Final => {
                 self.is_final = true;
                 state.ended.clone()
@@ -234,7 +234,13 @@ impl Report {
     }
 
     /// Asks the living daemon to end, and waits until it has.
-    fn stop(&mut self, question: &Question<'_>, state: &State, mut line: Line) -> Option<Ending> {
+    fn stop(
+        &mut self,
+        question: &Question<'_>,
+        dir: &StateDir,
+        state: &State,
+        mut line: Line,
+    ) -> Option<Ending> {
         let request = Request::Stop {
             run_id: state.run_id.clone(),
             timeout_ms: question.timeout.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
@@ -265,10 +271,17 @@ impl Report {
                 self.doubtful("the daemon answered something else than was asked".into());
                 None
             }
-            Err(error) => {
-                self.doubtful(format!("the daemon did not say how the run ended: {error}"));
-                None
-            }
+            // It may have died after its last state was written: that one counts, now and when it is asked again.
+            Err(error) => match dir.read() {
+                Ok(last) if last.is_final && last.run_id == state.run_id => {
+                    self.is_final = true;
+                    last.ended
+                }
+                _ => {
+                    self.doubtful(format!("the daemon did not say how the run ended: {error}"));
+                    None
+                }
+            },
         }
     }
 

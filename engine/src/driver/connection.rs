@@ -24,7 +24,7 @@ use super::core::Core;
 use super::dial::{self, Dialled, Reach, Route};
 use super::entry::{About, Entry};
 use super::inbox::Inbox;
-use super::rt::{Either, race};
+use super::rt::{Alarm, Either, race};
 use super::stream::Stream;
 use super::tunnel::{self, Way};
 use super::{exchange, first_flight, refusal};
@@ -32,7 +32,8 @@ use super::{exchange, first_flight, refusal};
 /// What becomes of a request.
 enum Plan {
     Pass(Passage, Reach),
-    Refuse(Refusal),
+    /// Refused; and what enforce mode would have refused it for before that.
+    Refuse(Refusal, Option<Refusal>),
 }
 
 /// What becomes of a connection after a request.
@@ -88,7 +89,7 @@ async fn converse(core: &Rc<Core>, mut client: Client) -> Option<(Client, Tunnel
 
 /// Judges a request, journals the decision, and carries it out.
 async fn serve(core: &Rc<Core>, client: &mut Client, asked: Asked) -> Next {
-    let plan = plan(core, &asked).await;
+    let plan = plan(core, client, &asked).await;
     let about = about(client, &asked, &plan);
     let (verdict, rule, reason) = ruling(&plan);
     let entry = match Entry::decided(core, about, verdict, rule, reason).await {
@@ -99,7 +100,13 @@ async fn serve(core: &Rc<Core>, client: &mut Client, asked: Asked) -> Next {
         }
     };
     match plan {
-        Plan::Refuse(refusal) => {
+        Plan::Refuse(refusal, would_refuse) => {
+            if let Some(would) = would_refuse {
+                entry.note(
+                    would.code,
+                    &format!("enforce mode refuses it by {}: {}", would.rule, would.reason),
+                );
+            }
             entry.status.set(refusal.code.status());
             let keep_alive = answer(core, client, &asked, &refusal).await;
             entry.end(Outcome::Failed(refusal.code));
@@ -113,27 +120,38 @@ async fn serve(core: &Rc<Core>, client: &mut Client, asked: Asked) -> Next {
 }
 
 /// Decides, and finds the way where the decision lets it pass. Nothing is dialled yet.
-async fn plan(core: &Core, asked: &Asked) -> Plan {
+async fn plan(core: &Core, client: &Client, asked: &Asked) -> Plan {
+    if passed_here(core, client, asked) {
+        let reason = "the request has come through this proxy before: a parent leads back here";
+        return Plan::Refuse(Refusal { rule: "upstream".into(), ..own(Code::Loop, reason) }, None);
+    }
     let facts = Facts { ask: asked.ask, target: &asked.target };
     let passage = match core.shared.policy.decide(&facts) {
-        Decision::Refuse(refusal) => return Plan::Refuse(refusal),
+        Decision::Refuse(refusal) => return Plan::Refuse(refusal, None),
         Decision::Tunnel(passage) | Decision::Forward(passage) => passage,
     };
     if core.is_draining() {
-        return Plan::Refuse(own(Code::Draining, "the proxy is stopping"));
+        return Plan::Refuse(own(Code::Draining, "the proxy is stopping"), passage.would_refuse);
     }
     if !core.has_room() {
-        return Plan::Refuse(own(Code::Overload, "too many connections are open"));
+        return Plan::Refuse(own(Code::Overload, "too many connections are open"), passage.would_refuse);
     }
     match dial::reach(core, &passage, &asked.target, asked.ask).await {
         Ok(reach) => Plan::Pass(passage, reach),
-        Err(refusal) => Plan::Refuse(refusal),
+        Err(refusal) => Plan::Refuse(refusal, passage.would_refuse),
     }
+}
+
+/// Whether our own Via is in the head (RFC 9110, 7.6.3). It is sent towards parents alone.
+fn passed_here(core: &Core, client: &Client, asked: &Asked) -> bool {
+    let head = client.inbox.bytes();
+    let own = core.shared.via.as_bytes();
+    asked.request.values(head, "via").any(|value| value.windows(own.len()).any(|part| part == own))
 }
 
 fn ruling(plan: &Plan) -> (Verdict, Arc<str>, Option<Arc<str>>) {
     match plan {
-        Plan::Refuse(refusal) => {
+        Plan::Refuse(refusal, _) => {
             (Verdict::Refuse(refusal.code), Arc::clone(&refusal.rule), Some(Arc::clone(&refusal.reason)))
         }
         Plan::Pass(passage, reach) => match passage.would_refuse.as_ref().or(reach.would_refuse.as_ref()) {
@@ -163,7 +181,7 @@ fn about(client: &Client, asked: &Asked, plan: &Plan) -> About {
         path,
         via: match plan {
             Plan::Pass(_, reach) => reach.route.via(),
-            Plan::Refuse(_) => None,
+            Plan::Refuse(..) => None,
         },
     }
 }
@@ -178,7 +196,7 @@ async fn open_tunnel(
     route: &Route,
 ) -> Next {
     let Dialled { stream: upstream, early } =
-        match dial::connect(core, route, &asked.target, Ask::Connect).await {
+        match dial::connect(core, route, &asked.target, Ask::Connect, &vias(client, &asked)).await {
             Ok(dialled) => dialled,
             Err(failure) => {
                 let refusal =
@@ -199,6 +217,12 @@ async fn open_tunnel(
     }
     entry.flow.count(core, Way::Down, early.len());
     Next::Tunnel(Tunnel { upstream, entry, passage, target: asked.target, via: route.via() })
+}
+
+/// The proxies that a CONNECT has come through, as its head tells.
+fn vias(client: &Client, asked: &Asked) -> String {
+    let head = client.inbox.bytes();
+    asked.request.values(head, "via").map(|value| String::from_utf8_lossy(value) + ", ").collect()
 }
 
 /// Relays until the end. The first flight may still refuse the tunnel: that is a decision of its own.
@@ -239,15 +263,10 @@ async fn read_request(core: &Core, client: &mut Client) -> Read {
     let Client { stream, inbox, served, .. } = client;
     let mut alarm = core.alarms.alarm();
     if inbox.bytes().is_empty() {
-        // A connection that has been served closes at once when the proxy drains; a new one may still speak.
-        let wait = if core.is_draining() { DRAIN_QUIET } else { KEEP_ALIVE_IDLE };
-        let idle = async {
-            core.drain_begun().await;
-            if *served == 0 {
-                std::future::pending::<()>().await;
-            }
-        };
-        match alarm.within(wait, race(inbox.fill(stream), idle)).await {
+        // When the proxy drains, a connection that has been served closes at once; a new one may still speak.
+        let grace = core.alarms.alarm();
+        let idle = drained(core, grace, *served == 0);
+        match alarm.within(KEEP_ALIVE_IDLE, race(inbox.fill(stream), idle)).await {
             Ok(Either::Left(Ok(1..))) => {}
             Ok(Either::Left(_) | Either::Right(())) | Err(_) => return Read::Gone,
         }
@@ -277,6 +296,15 @@ async fn read_request(core: &Core, client: &mut Client) -> Read {
             Read::Bad(Refusal { code: Code::AuthorityMismatch, ..malformed(&error) })
         }
         Err(error) => Read::Bad(malformed(&error)),
+    }
+}
+
+/// Waits until a connection without a request is closed because the proxy drains.
+async fn drained(core: &Core, mut grace: Alarm, may_speak: bool) {
+    core.drain_begun().await;
+    if may_speak {
+        grace.set(DRAIN_QUIET);
+        grace.ring().await;
     }
 }
 

@@ -127,7 +127,8 @@ fn refusal(code: Code, rule: &str, reason: &str) -> Refusal {
     Refusal { code, rule: rule.into(), reason: reason.into() }
 }
 
-/// Connects along `route`, for a tunnel or for plain requests to `target`.
+/// Connects along `route`, for a tunnel or for plain requests to `target`. `vias` are the proxies that a CONNECT
+/// has come through, each followed by a comma, for a parent.
 ///
 /// # Errors
 /// Why it could not, with the code for the client.
@@ -136,6 +137,7 @@ pub(crate) async fn connect(
     route: &Route,
     target: &Authority,
     ask: Ask,
+    vias: &str,
 ) -> Result<Dialled, Failure> {
     match route {
         Route::Direct(addresses) => {
@@ -146,7 +148,7 @@ pub(crate) async fn connect(
             let stream = any_of(core, addresses).await.map_err(|failure| of_parent(parent, failure))?;
             let mut alarm = core.alarms.alarm();
             alarm.set(PARENT_DEADLINE);
-            let answer = alarm.before(through_parent(core, parent, stream, target, ask)).await;
+            let answer = alarm.before(through_parent(core, parent, stream, target, ask, vias)).await;
             answer
                 .unwrap_or_else(|_| {
                     Err(Failure { code: Code::UpstreamTimeout, reason: "no answer in time".into() })
@@ -208,11 +210,12 @@ async fn through_parent(
     stream: Stream,
     target: &Authority,
     ask: Ask,
+    vias: &str,
 ) -> Result<Dialled, Failure> {
     let stream = if parent.tls { secure(core, parent, stream).await? } else { stream };
     match ask {
         Ask::Http => Ok(Dialled { stream, early: Vec::new() }),
-        Ask::Connect => ask_parent(core, parent, stream, target).await,
+        Ask::Connect => ask_parent(core, parent, stream, target, vias).await,
     }
 }
 
@@ -237,10 +240,12 @@ async fn ask_parent(
     parent: &Parent,
     stream: Stream,
     target: &Authority,
+    vias: &str,
 ) -> Result<Dialled, Failure> {
     let gone =
         |why: &dyn std::fmt::Display| Failure { code: Code::UpstreamUnreachable, reason: why.to_string() };
-    let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
+    let via = &core.shared.via;
+    let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nVia: {vias}{via}\r\n");
     if let Some(basic) = &parent.basic {
         request.push_str(&format!("Proxy-Authorization: {}\r\n", basic.header_value()));
     }
@@ -250,14 +255,16 @@ async fn ask_parent(
     let mut inbox = Inbox::new(&core.buffers);
     let mut scan = HeadScan::new();
     loop {
-        if inbox.fill(&stream).await.map_err(|error| gone(&error))? == 0 {
-            return Err(gone(&"it closed the connection without an answer"));
-        }
         let malformed = |why: &dyn std::fmt::Display| Failure {
             code: Code::UpstreamMalformed,
             reason: format!("its answer: {why}"),
         };
-        let Step::Done(len) = scan.scan(inbox.bytes()).map_err(|error| malformed(&error))? else { continue };
+        let Step::Done(len) = scan.scan(inbox.bytes()).map_err(|error| malformed(&error))? else {
+            if inbox.fill(&stream).await.map_err(|error| gone(&error))? == 0 {
+                return Err(gone(&"it closed the connection without an answer"));
+            }
+            continue;
+        };
         let head = inbox.bytes().get(..len).unwrap_or_default();
         let response = Response::parse(head, &Method::Connect).map_err(|error| malformed(&error))?;
         if response.is_interim() {

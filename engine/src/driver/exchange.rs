@@ -34,6 +34,8 @@ enum Fault {
     Client,
     /// The upstream ended or failed before the first byte of a response: a fresh connection may do better.
     NoAnswer(String),
+    /// The parent proxy wants other credentials than it was given.
+    Refused,
     /// The upstream broke HTTP before a byte of the response had gone to the client.
     Malformed(String),
     /// The response was cut or broken after its head had gone to the client.
@@ -56,19 +58,20 @@ pub(crate) async fn forward(
     route: &Route,
 ) -> KeepAlive {
     let key = Key { target: asked.target.clone(), via: route.via() };
-    let (head, framed) = outgoing(client, asked, route);
+    let (head, framed) = outgoing(core, client, asked, route);
     client.inbox.consume(asked.head_len);
     let mut pooled = core.pool.take(&key);
     loop {
         let reused = pooled.is_some();
         let upstream = match pooled.take() {
             Some(stream) => stream,
-            None => match dial::connect(core, route, &asked.target, Ask::Http).await {
+            None => match dial::connect(core, route, &asked.target, Ask::Http, "").await {
                 Ok(dialled) => dialled.stream,
                 Err(failure) => return fail(core, client, asked, entry, failure.code, &failure.reason).await,
             },
         };
-        let exchange = Exchange { core, asked, entry: &entry, upstream: &upstream };
+        let through_parent = matches!(route, Route::Parent(..));
+        let exchange = Exchange { core, asked, entry: &entry, upstream: &upstream, through_parent };
         let (ended, sent) = exchange.run(client, &head, Body::new(framed)).await;
         match ended {
             Ok(Err(Fault::NoAnswer(_) | Fault::Malformed(_)))
@@ -93,12 +96,18 @@ pub(crate) async fn forward(
                 return false;
             }
             // The server had closed the idle connection just then; nothing of the request can have had an effect.
-            Ok(Err(Fault::NoAnswer(_))) if reused && is_repeatable(&asked.request) => {}
+            Ok(Err(Fault::NoAnswer(why))) if reused && is_repeatable(&asked.request) => {
+                entry.note(Code::UpstreamUnreachable, &format!("sent again on a new connection: {why}"));
+            }
             Ok(Err(Fault::NoAnswer(why))) => {
                 return fail(core, client, asked, entry, Code::UpstreamUnreachable, &why).await;
             }
             Ok(Err(Fault::Malformed(why))) => {
                 return fail(core, client, asked, entry, Code::UpstreamMalformed, &why).await;
+            }
+            Ok(Err(Fault::Refused)) => {
+                let why = "the parent proxy refused the request: 407, it wants other credentials";
+                return fail(core, client, asked, entry, Code::UpstreamRefused, why).await;
             }
             Ok(Err(Fault::Cut)) => {
                 client.stream.reset_on_close();
@@ -120,15 +129,15 @@ pub(crate) async fn forward(
 }
 
 /// The head for the next hop, and how the request's body is framed.
-fn outgoing(client: &Client, asked: &Asked, route: &Route) -> (Vec<u8>, Framing) {
+fn outgoing(core: &Core, client: &Client, asked: &Asked, route: &Route) -> (Vec<u8>, Framing) {
     let bytes = client.inbox.bytes().get(..asked.head_len).unwrap_or_default();
     let mut head = Vec::with_capacity(bytes.len() + 64);
     match route {
         Route::Direct(_) => write_request(bytes, &asked.request, ForwardAs::Origin, true, &[], &mut head),
         Route::Parent(parent, _) => {
             let credentials = parent.basic.as_ref().map(|basic| basic.header_value());
-            let extra: Vec<(&str, &str)> =
-                credentials.iter().map(|value| ("Proxy-Authorization", value.as_str())).collect();
+            let credentials = credentials.iter().map(|value| ("Proxy-Authorization", value.as_str()));
+            let extra: Vec<(&str, &str)> = credentials.chain([("Via", core.shared.via.as_str())]).collect();
             write_request(bytes, &asked.request, ForwardAs::Absolute, true, &extra, &mut head);
         }
     }
@@ -153,7 +162,8 @@ async fn fail(
     code: Code,
     reason: &str,
 ) -> KeepAlive {
-    let refusal = Refusal { code, rule: "upstream".into(), reason: reason.into() };
+    let rule = if code == Code::Malformed { "http" } else { "upstream" };
+    let refusal = Refusal { code, rule: rule.into(), reason: reason.into() };
     entry.status.set(code.status());
     // The head was consumed when the request went out.
     let asked =
@@ -169,6 +179,8 @@ struct Exchange<'a> {
     asked: &'a Asked,
     entry: &'a Entry,
     upstream: &'a Stream,
+    /// The upstream is a parent proxy.
+    through_parent: bool,
 }
 
 /// Why a request was not sent whole.
@@ -205,7 +217,12 @@ impl Exchange<'_> {
             }
         };
         let both = async {
-            match race(send, receive(self.core, self.asked, self.entry, stream, self.upstream)).await {
+            match race(
+                send,
+                receive(self.core, self.asked, self.entry, stream, self.upstream, self.through_parent),
+            )
+            .await
+            {
                 Either::Right(ended) => ended,
                 // Nobody is left to answer.
                 Either::Left(()) => Err(Fault::Client),
@@ -270,6 +287,7 @@ async fn receive(
     entry: &Entry,
     client: &Stream,
     upstream: &Stream,
+    through_parent: bool,
 ) -> Result<Answered, Fault> {
     let mut begun = false;
     let mut inbox = Inbox::new(&core.buffers);
@@ -278,6 +296,9 @@ async fn receive(
     let response = loop {
         let (response, len) = read_response(&mut inbox, upstream, &asked.request.method, &mut begun).await?;
         let interim = response.is_interim();
+        if response.status == 407 && through_parent {
+            return Err(Fault::Refused);
+        }
         if response.status == 101 {
             return Err(Fault::Malformed("it switched protocols, which nobody asked for".into()));
         }

@@ -122,6 +122,8 @@ pub(crate) struct Shared {
     /// Counts for nobody; stands where an index could miss.
     stray: CoreCounters,
     pipe_bytes: Arc<AtomicUsize>,
+    /// This proxy in a Via field: a name that no other run has.
+    via: String,
     parents: tls::ParentConfigs,
 }
 
@@ -156,6 +158,7 @@ pub fn start(options: DriverOptions) -> Result<Driver, DriverError> {
         counters: (0..cores).map(|_| CoreCounters::default()).collect(),
         stray: CoreCounters::default(),
         pipe_bytes: Arc::default(),
+        via: via().map_err(|error| DriverError::Start("random bytes", error))?,
     });
     let (ready, readies) = mpsc::channel();
     let mut listeners = options.listeners;
@@ -182,6 +185,12 @@ pub fn start(options: DriverOptions) -> Result<Driver, DriverError> {
     let rung = lowest.unwrap_or(Rung::Epoll);
     let info = DriverInfo { name: rung.driver(), rung: rung.to_string(), threads: cores };
     Ok(Driver { shared, threads, info })
+}
+
+fn via() -> io::Result<String> {
+    let mut random = [0_u8; 8];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    Ok(format!("1.1 weir-{:016x}", u64::from_ne_bytes(random)))
 }
 
 impl Driver {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::host_rule::plain_host;
-use super::{Ask, Complaint, Decision, Facts, Passage, Policy, Refusal, guard, ranges};
+use super::{Ask, Complaint, Decision, Facts, Mode, Passage, Policy, Refusal, guard, ranges};
 use crate::wire::target::Authority;
 
 /// The answer of `weir explain`, schema 1.
@@ -76,7 +76,21 @@ impl Policy {
             Some(passage) if via.is_none() => self.refused_of(passage, &resolve, target.port),
             _ => Vec::new(),
         };
-        let refused = matches!(decision, Decision::Refuse(_));
+        // A name whose fixed addresses are all refused is refused, by whoever refuses the first of them.
+        let none_left = !resolve.is_empty() && refused_addresses.len() == resolve.len();
+        let by_address = match (passage, resolve.first()) {
+            (Some(passage), Some(ip)) if none_left => {
+                self.address_refusal(passage, (*ip, target.port).into())
+            }
+            _ => None,
+        };
+        let enforced = self.mode() == Mode::Enforce;
+        let refused = matches!(decision, Decision::Refuse(_)) || (enforced && by_address.is_some());
+        let refusal = refusal.or(by_address.as_ref());
+        let (word, rule) = match &by_address {
+            Some(by_address) if enforced => ("refuse", &by_address.rule),
+            _ => (word, rule),
+        };
         Ok(Explanation {
             schema: 1,
             target: target.to_string(),

@@ -272,6 +272,17 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// An integer.
+    pub(super) fn integer(&mut self, item: &Item<'_>) -> Option<i64> {
+        match item.value {
+            DeValue::Integer(number) => number.to_string().parse().ok(),
+            _ => {
+                self.wants(item, "an integer");
+                None
+            }
+        }
+    }
+
     /// A string, or an integer as its digits.
     pub(super) fn text_or_digits(&mut self, item: &Item<'_>) -> Option<String> {
         match item.value {

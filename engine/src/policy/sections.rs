@@ -38,8 +38,8 @@ type ReadTable<'d> = fn(&mut Reader<'_>, &Section<'d>, &mut Config);
 pub(super) fn read<'d>(reader: &mut Reader<'_>, document: &'d Spanned<DeTable<'d>>) -> Config {
     let top = reader.top(document);
     if let Some(item) = top.item("version") {
-        match reader.text_or_digits(&item) {
-            Some(version) if version != "1" => {
+        match reader.integer(&item) {
+            Some(version) if version != 1 => {
                 reader.complain(&(&item).into(), "unknown version", "this weir reads version = 1");
             }
             _ => {}

@@ -37,6 +37,8 @@ pub(crate) enum Known {
     KeepAlive,
     Te,
     Upgrade,
+    /// `HTTP2-Settings`: nothing without an Upgrade to h2c (RFC 7540, 3.2.1).
+    Http2Settings,
     Expect,
 }
 
@@ -121,7 +123,12 @@ impl Section {
             Known::ProxyConnection => self.close |= list(text).any(|o| o.eq_ignore_ascii_case(b"close")),
             Known::Upgrade => self.upgrade = true,
             Known::Expect => self.expect_continue |= text.eq_ignore_ascii_case(b"100-continue"),
-            Known::Other | Known::ProxyChallenge | Known::Proxy | Known::KeepAlive | Known::Te => {}
+            Known::Other
+            | Known::ProxyChallenge
+            | Known::Proxy
+            | Known::KeepAlive
+            | Known::Te
+            | Known::Http2Settings => {}
         }
         Ok(())
     }
@@ -168,6 +175,7 @@ impl Known {
             7 if is("upgrade") => Known::Upgrade,
             10 if is("connection") => Known::Connection,
             10 if is("keep-alive") => Known::KeepAlive,
+            14 if is("http2-settings") => Known::Http2Settings,
             14 if is("content-length") => Known::ContentLength,
             17 if is("transfer-encoding") => Known::TransferEncoding,
             16 if is("proxy-connection") => Known::ProxyConnection,

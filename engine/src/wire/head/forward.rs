@@ -127,6 +127,7 @@ fn is_kept_in_request(known: Known) -> bool {
         | Known::Proxy
         | Known::KeepAlive
         | Known::Te
+        | Known::Http2Settings
         | Known::Upgrade => false,
     }
 }
