@@ -74,58 +74,64 @@ pub(crate) async fn forward(
         let exchange = Exchange { core, asked, entry: &entry, upstream: &upstream, through_parent };
         let (ended, sent) = exchange.run(client, &head, Body::new(framed)).await;
         match ended {
-            Ok(Err(Fault::NoAnswer(_) | Fault::Malformed(_)))
-                if matches!(sent, Some(Err(Unsent::Body(_)))) =>
-            {
-                let why = match sent {
-                    Some(Err(Unsent::Body(why))) => why,
-                    Some(_) | None => String::new(),
-                };
-                return fail(core, client, asked, entry, Code::Malformed, &why).await;
-            }
-            Ok(Ok(answered)) => {
-                let complete = matches!(sent, Some(Ok(())));
-                if answered.upstream_keeps && complete && !core.is_draining() {
-                    core.pool.keep(key, upstream, core.alarms.tick());
-                }
-                entry.end(Outcome::Complete);
-                if answered.client_keeps && complete {
-                    return true;
-                }
-                close_with(core, client, &[]).await;
-                return false;
-            }
             // The server had closed the idle connection just then; nothing of the request can have had an effect.
             Ok(Err(Fault::NoAnswer(why))) if reused && is_repeatable(&asked.request) => {
                 entry.note(Code::UpstreamUnreachable, &format!("sent again on a new connection: {why}"));
             }
-            Ok(Err(Fault::NoAnswer(why))) => {
-                return fail(core, client, asked, entry, Code::UpstreamUnreachable, &why).await;
-            }
-            Ok(Err(Fault::Malformed(why))) => {
-                return fail(core, client, asked, entry, Code::UpstreamMalformed, &why).await;
-            }
-            Ok(Err(Fault::Refused)) => {
-                let why = "the parent proxy refused the request: 407, it wants other credentials";
-                return fail(core, client, asked, entry, Code::UpstreamRefused, why).await;
-            }
-            Ok(Err(Fault::Cut)) => {
-                client.stream.reset_on_close();
-                entry.end(Outcome::UpstreamGone);
-                return false;
-            }
-            Ok(Err(Fault::Client)) => {
-                upstream.reset_on_close();
-                entry.end(Outcome::ClientGone);
-                return false;
-            }
-            Err(quiet) => {
-                client.stream.reset_on_close();
-                entry.end(quiet);
-                return false;
-            }
+            ended => return conclude(core, client, asked, entry, (key, upstream), ended, sent).await,
         }
     }
+}
+
+/// Journals how an exchange ended, and leaves both connections as that asks for.
+async fn conclude(
+    core: &Rc<Core>,
+    client: &mut Client,
+    asked: &Asked,
+    entry: Entry,
+    (key, upstream): (Key, Stream),
+    ended: Result<Result<Answered, Fault>, Outcome>,
+    sent: Option<Result<(), Unsent>>,
+) -> KeepAlive {
+    let (code, why) = match (ended, sent) {
+        (Ok(Ok(answered)), sent) => {
+            let complete = matches!(sent, Some(Ok(())));
+            if answered.upstream_keeps && complete && !core.is_draining() {
+                core.pool.keep(key, upstream, core.alarms.tick());
+            }
+            entry.end(Outcome::Complete);
+            if answered.client_keeps && complete {
+                return true;
+            }
+            close_with(core, client, &[]).await;
+            return false;
+        }
+        (Ok(Err(Fault::Client)), _) => {
+            upstream.reset_on_close();
+            entry.end(Outcome::ClientGone);
+            return false;
+        }
+        (Ok(Err(Fault::Cut)), _) => return cut(client, entry, Outcome::UpstreamGone),
+        (Err(quiet), _) => return cut(client, entry, quiet),
+        // The client's body was none: the upstream's silence is our own doing.
+        (Ok(Err(Fault::NoAnswer(_) | Fault::Malformed(_))), Some(Err(Unsent::Body(why)))) => {
+            (Code::Malformed, why)
+        }
+        (Ok(Err(Fault::NoAnswer(why))), _) => (Code::UpstreamUnreachable, why),
+        (Ok(Err(Fault::Malformed(why))), _) => (Code::UpstreamMalformed, why),
+        (Ok(Err(Fault::Refused)), _) => {
+            let why = "the parent proxy refused the request: 407, it wants other credentials";
+            (Code::UpstreamRefused, why.to_owned())
+        }
+    };
+    fail(core, client, asked, entry, code, &why).await
+}
+
+/// A response that is cut short must reach the client as cut short.
+fn cut(client: &Client, entry: Entry, outcome: Outcome) -> KeepAlive {
+    client.stream.reset_on_close();
+    entry.end(outcome);
+    false
 }
 
 /// The head for the next hop, and how the request's body is framed.

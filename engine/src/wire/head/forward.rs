@@ -249,13 +249,12 @@ mod tests {
             X-Hop: 1\r\nCookie: c\r\nTE: trailers\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\nKeep-Alive: 5\r\n\r\n";
         assert_eq!(
             forward(head, ForwardAs::Origin, true, &[]),
-            "GET /?q=%2F HTTP/1.1\r\nhost: a.TEST:8080\r\nACCEPT:*/*  \r\nX-a: 1\r\nx-A:\t2\r\nCookie: c\r\n\
-             HTTP2-Settings: AA\r\n\r\n"
+            "GET /?q=%2F HTTP/1.1\r\nhost: a.TEST:8080\r\nACCEPT:*/*  \r\nX-a: 1\r\nx-A:\t2\r\nCookie: c\r\n\r\n"
         );
         assert_eq!(
             forward(head, ForwardAs::Absolute, false, &[("Via", "1.1 weir")]),
             "GET http://a.test:8080/?q=%2F HTTP/1.1\r\nhost: a.TEST:8080\r\nACCEPT:*/*  \r\nX-a: 1\r\nx-A:\t2\r\n\
-             Cookie: c\r\nHTTP2-Settings: AA\r\nConnection: close\r\nVia: 1.1 weir\r\n\r\n"
+             Cookie: c\r\nConnection: close\r\nVia: 1.1 weir\r\n\r\n"
         );
     }
 
